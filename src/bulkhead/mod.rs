@@ -1,0 +1,321 @@
+//! A limit on how many calls run at once, with a bounded queue.
+//!
+//! A semaphore with weights, in order of arrival. The decision is made in `state`.
+
+mod builder;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+pub use builder::BulkheadBuilder;
+
+use crate::config::ConfigError;
+use crate::error::Refusal;
+use crate::policy::{CallContext, End, Gate, IntoPolicy, Judge, Permit, Waiting, gate_is_policy};
+use crate::sync::{Key, Lock};
+use crate::time::{self, Instant, Timer};
+use state::{Place, State, Wakers};
+
+/// Lets at most so many calls run at once; more wait in a bounded queue, or are refused.
+///
+/// A clone is the same bulkhead. Defaults, in one place:
+///
+/// | setting | default | why |
+/// |---|---|---|
+/// | `max_concurrent` | none; it must be set | only you know what the callee bears |
+/// | `max_queue` | as `max_concurrent` | absorbs a burst; a longer queue is only latency |
+/// | `max_wait` | none | the call's deadline is the better limit |
+/// | weight of a call | 1 | |
+///
+/// # Errors
+///
+/// [`Refusal::BulkheadFull`] at once when the queue is full or the call's deadline has
+/// passed, and after `max_wait` when no slot came free; [`Refusal::TooLarge`] when a call
+/// weighs more than the whole bulkhead.
+///
+/// # Cancel safety
+///
+/// A call that is dropped gives its slots back, and its place in the queue; those behind it
+/// move up at once. So does one that panics.
+///
+/// # Fairness
+///
+/// First come, first served: a heavy call at the head of the queue holds up light ones
+/// behind it until it fits, and no newcomer passes anyone who waits. A slot is handed to the
+/// head of the queue when it comes free; a task that waits and is then never polled again
+/// nor dropped keeps what it was handed.
+///
+/// # Examples
+///
+/// ```
+/// use mainstay::{Bulkhead, Error, Refusal, prelude::*};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bulkhead = Bulkhead::builder().max_concurrent(1).max_queue(0).build()?;
+/// let held = bulkhead.try_acquire(1)?;
+/// let error = async { Ok::<_, std::io::Error>(()) }.bulkhead(&bulkhead).await.unwrap_err();
+/// assert!(matches!(error.refusal(), Some(Refusal::BulkheadFull { .. })));
+/// drop(held);
+/// async { Ok::<_, std::io::Error>(()) }.bulkhead(&bulkhead).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Bulkhead {
+    shared: Arc<Shared>,
+    weight: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Lock<State<Waker>>,
+    max_wait: Duration,
+}
+
+/// What a bulkhead holds at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BulkheadSnapshot {
+    /// The most that may be inside.
+    pub max_concurrent: u32,
+    /// What is inside: the sum of the weights. More than the limit while that was lowered.
+    pub in_use: u64,
+    /// How many calls wait.
+    pub queued: usize,
+}
+
+impl Bulkhead {
+    /// A bulkhead with every default, to be given its limit.
+    pub fn builder() -> BulkheadBuilder {
+        BulkheadBuilder::new()
+    }
+
+    /// The same bulkhead, for calls that weigh `weight` slots each. A weight of 0 passes
+    /// without a slot, but not ahead of those who wait.
+    #[must_use]
+    pub fn weighing(&self, weight: u32) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            weight,
+        }
+    }
+
+    /// Takes `weight` slots if they are free now and nobody waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BulkheadFull`] or [`Refusal::TooLarge`].
+    pub fn try_acquire(&self, weight: u32) -> Result<Permit<'_, Self>, Refusal> {
+        let place = self.shared.state.lock().try_enter(weight);
+        match place {
+            Place::TooLarge { limit } => Err(too_large(weight, limit)),
+            Place::Admitted => Ok(Permit::new(self, weight)),
+            Place::Full | Place::Queued(_) => Err(full(Duration::ZERO)),
+        }
+    }
+
+    /// Waits for `weight` slots, by the bulkhead's own rules for queue and wait.
+    ///
+    /// # Errors
+    ///
+    /// As for a call; see the type's text.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves the queue.
+    pub fn acquire(&self, weight: u32) -> Acquire<'_> {
+        let mut waiting = Waiting::new(self);
+        waiting.wait_mut().weight = Some(weight);
+        Acquire { waiting }
+    }
+
+    /// Changes the limit. Calls inside stay inside; a waiting call that has become too heavy
+    /// is refused. A limit of 0 lets nothing in until it is raised; calls of any weight are
+    /// then [too large](Refusal::TooLarge).
+    pub fn resize(&self, max_concurrent: u32) {
+        let wake = self.shared.state.lock().resize(max_concurrent);
+        wake_all(wake);
+    }
+
+    /// What it holds now.
+    #[must_use]
+    pub fn snapshot(&self) -> BulkheadSnapshot {
+        let state = self.shared.state.lock();
+        BulkheadSnapshot {
+            max_concurrent: state.limit(),
+            in_use: state.in_use(),
+            queued: state.queued(),
+        }
+    }
+
+    /// The way in for one who does not wait yet.
+    fn enter(&self, weight: u32, cx: &Context<'_>) -> Place {
+        let place = self.shared.state.lock().try_enter(weight);
+        if place != Place::Full {
+            return place;
+        }
+        // A waker's clone and drop are foreign code: both happen outside of the lock.
+        let mut waker = Some(cx.waker().clone());
+        self.shared.state.lock().enter(weight, &mut waker)
+    }
+
+    fn check(&self, key: Key, cx: &Context<'_>) -> Place {
+        let mut waker = Some(cx.waker().clone());
+        self.shared.state.lock().check(key, &mut waker)
+    }
+
+    /// Waits on until the time for it is up. `false`: it was, and the place is given up.
+    fn poll_wait(
+        &self,
+        wait: &mut BulkheadWait,
+        key: Key,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        if wait.queued.is_none() {
+            let since = time::now();
+            wait.queued = Some((key, since));
+            if call.deadline(since) <= since {
+                return Poll::Ready(!self.leave_queue(key));
+            }
+        }
+        let until = wait.since().saturating_add(self.shared.max_wait);
+        ready!(wait.timer.poll_until(until, cx));
+        Poll::Ready(!self.leave_queue(key))
+    }
+
+    /// Leaves the queue; `false` when it turns out to have been admitted meanwhile.
+    fn leave_queue(&self, key: Key) -> bool {
+        let left = self.shared.state.lock().leave(key);
+        left.map(|left| wake_all(left.admitted)).is_some()
+    }
+
+    fn release(&self, weight: u32) {
+        let admitted = self.shared.state.lock().release(weight);
+        wake_all(admitted);
+    }
+}
+
+fn wake_all(wakers: Wakers<Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+fn full(waited: Duration) -> Refusal {
+    Refusal::BulkheadFull { waited }
+}
+
+fn too_large(asked: u32, limit: u32) -> Refusal {
+    Refusal::TooLarge { asked, limit }
+}
+
+/// What a call holds while it waits for its slots.
+#[derive(Debug, Default)]
+pub struct BulkheadWait {
+    /// The slots it wants, where that is not the handle's own weight.
+    weight: Option<u32>,
+    queued: Option<(Key, Instant)>,
+    timer: Timer,
+}
+
+impl BulkheadWait {
+    fn since(&self) -> Instant {
+        self.queued.map_or(Instant::NEVER, |(_, since)| since)
+    }
+
+    fn waited(&self) -> Duration {
+        self.queued
+            .map_or(Duration::ZERO, |(_, since)| time::now().since(since))
+    }
+
+    fn end(&mut self) {
+        self.queued = None;
+        self.timer.disarm();
+    }
+}
+
+impl Gate for Bulkhead {
+    type Wait = BulkheadWait;
+    /// The slots taken.
+    type Ticket = u32;
+
+    fn poll_admit(
+        &self,
+        wait: &mut BulkheadWait,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<u32, Refusal>> {
+        let weight = wait.weight.unwrap_or(self.weight);
+        let place = match wait.queued {
+            Some((key, _)) => self.check(key, cx),
+            None => self.enter(weight, cx),
+        };
+        let admitted = match place {
+            Place::Admitted => Ok(weight),
+            Place::Full => Err(full(Duration::ZERO)),
+            Place::TooLarge { limit } => {
+                self.leave(wait);
+                Err(too_large(weight, limit))
+            }
+            Place::Queued(key) => {
+                let admitted = ready!(self.poll_wait(wait, key, call, cx));
+                admitted.then_some(weight).ok_or(full(wait.waited()))
+            }
+        };
+        wait.end();
+        Poll::Ready(admitted)
+    }
+
+    fn leave(&self, wait: &mut BulkheadWait) {
+        let Some((key, _)) = wait.queued.take() else {
+            return;
+        };
+        if !self.leave_queue(key) {
+            self.release(wait.weight.unwrap_or(self.weight));
+        }
+    }
+
+    fn settle(&self, weight: u32, _: End) {
+        self.release(weight);
+    }
+}
+
+impl<T, E> Judge<T, E> for Bulkhead {}
+
+gate_is_policy!(Bulkhead);
+
+impl IntoPolicy for Bulkhead {
+    type Policy = Self;
+
+    fn into_policy(self) -> Result<Self, ConfigError> {
+        Ok(self)
+    }
+}
+
+impl IntoPolicy for u32 {
+    type Policy = Bulkhead;
+
+    fn into_policy(self) -> Result<Bulkhead, ConfigError> {
+        Bulkhead::builder().max_concurrent(self).build()
+    }
+}
+
+/// A wait for slots; see [`Bulkhead::acquire`].
+#[must_use = "a wait does nothing unless awaited"]
+#[derive(Debug)]
+pub struct Acquire<'a> {
+    waiting: Waiting<'a, Bulkhead>,
+}
+
+impl<'a> Future for Acquire<'a> {
+    type Output = Result<Permit<'a, Bulkhead>, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.waiting.poll(&CallContext::root(), cx)
+    }
+}

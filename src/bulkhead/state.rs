@@ -1,0 +1,318 @@
+//! Who is inside, who waits: a pure state, first come first served.
+//!
+//! Invariants:
+//! - `in_use` is the sum of the weights admitted and not yet given back.
+//! - Nobody is admitted past someone who waits.
+//! - Whoever waits could not be admitted when the state was last left: every operation that
+//!   makes room also hands it out.
+//! - A key that is not in the queue any more was admitted.
+
+use crate::sync::{Key, WaitList};
+
+#[derive(Debug)]
+pub(super) struct State<W> {
+    limit: u32,
+    max_queue: usize,
+    in_use: u64,
+    queue: WaitList<Waiter<W>>,
+}
+
+#[derive(Debug)]
+struct Waiter<W> {
+    weight: u32,
+    /// Taken by whoever wakes it.
+    waker: Option<W>,
+}
+
+/// Where someone stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Admitted,
+    Queued(Key),
+    /// Neither free slots nor room in the queue.
+    Full,
+    /// It can never be admitted, as things are.
+    TooLarge {
+        limit: u32,
+    },
+}
+
+/// Those to be woken once the lock is free.
+pub(super) type Wakers<W> = Vec<W>;
+
+/// What comes out of a lock when someone leaves the queue.
+#[derive(Debug)]
+pub(super) struct Left<W> {
+    /// The one who left; it is only here to be dropped outside.
+    pub(super) _own: Option<W>,
+    pub(super) admitted: Wakers<W>,
+}
+
+impl<W> State<W> {
+    pub(super) fn new(limit: u32, max_queue: usize) -> Self {
+        Self {
+            limit,
+            max_queue,
+            in_use: 0,
+            queue: WaitList::new(),
+        }
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    pub(super) fn in_use(&self) -> u64 {
+        self.in_use
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Admits at once or not at all.
+    pub(super) fn try_enter(&mut self, weight: u32) -> Place {
+        if weight > self.limit {
+            Place::TooLarge { limit: self.limit }
+        } else if self.queue.is_empty() && self.fits(weight) {
+            self.in_use += u64::from(weight);
+            Place::Admitted
+        } else {
+            Place::Full
+        }
+    }
+
+    /// Admits at once, or lets wait where there is room; only then `waker` is taken.
+    pub(super) fn enter(&mut self, weight: u32, waker: &mut Option<W>) -> Place {
+        match self.try_enter(weight) {
+            Place::Full if self.queue.len() < self.max_queue => {
+                let waker = waker.take();
+                Place::Queued(self.queue.push_back(Waiter { weight, waker }))
+            }
+            place => place,
+        }
+    }
+
+    /// Where someone stands who waits. While it waits on, `waker` is exchanged for the one
+    /// it gave before.
+    pub(super) fn check(&mut self, key: Key, waker: &mut Option<W>) -> Place {
+        let Some(waiter) = self.queue.get_mut(key) else {
+            return Place::Admitted;
+        };
+        if waiter.weight > self.limit {
+            return Place::TooLarge { limit: self.limit };
+        }
+        std::mem::swap(&mut waiter.waker, waker);
+        Place::Queued(key)
+    }
+
+    /// Gives up a place in the queue. `None` says that it had been admitted already.
+    pub(super) fn leave(&mut self, key: Key) -> Option<Left<W>> {
+        let waiter = self.queue.remove(key)?;
+        Some(Left {
+            _own: waiter.waker,
+            admitted: self.admit(),
+        })
+    }
+
+    pub(super) fn release(&mut self, weight: u32) -> Wakers<W> {
+        self.in_use -= u64::from(weight);
+        self.admit()
+    }
+
+    /// Changes the limit. What is inside stays inside, even if it is more than the new one.
+    ///
+    /// Returns those to be woken: the admitted, and everyone who has become too large to be
+    /// admitted ever (they are to look at their place).
+    pub(super) fn resize(&mut self, limit: u32) -> Wakers<W> {
+        self.limit = limit;
+        let too_large = self.queue.values_mut().filter(|w| w.weight > limit);
+        let mut wake: Vec<W> = too_large.filter_map(|w| w.waker.take()).collect();
+        wake.extend(self.admit());
+        wake
+    }
+
+    fn fits(&self, weight: u32) -> bool {
+        self.in_use + u64::from(weight) <= u64::from(self.limit)
+    }
+
+    /// Admits from the head of the queue while there is room.
+    fn admit(&mut self) -> Wakers<W> {
+        let mut admitted = Vec::new();
+        while let Some(key) = self.queue.front() {
+            let weight = self.queue.get_mut(key).map_or(0, |waiter| waiter.weight);
+            if !self.fits(weight) {
+                break;
+            }
+            self.in_use += u64::from(weight);
+            admitted.extend(self.queue.remove(key).and_then(|waiter| waiter.waker));
+        }
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn enter(state: &mut State<&'static str>, weight: u32, name: &'static str) -> Place {
+        state.enter(weight, &mut Some(name))
+    }
+
+    fn queued(place: &Place) -> Key {
+        match place {
+            Place::Queued(key) => *key,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn admits_up_to_the_limit_then_queues_then_refuses() {
+        let mut state = State::new(2, 1);
+        assert_eq!(enter(&mut state, 1, "a"), Place::Admitted);
+        assert_eq!(enter(&mut state, 1, "b"), Place::Admitted);
+        queued(&enter(&mut state, 1, "c"));
+        assert_eq!(enter(&mut state, 1, "d"), Place::Full);
+        assert_eq!(state.release(1), ["c"]);
+        assert_eq!((state.in_use(), state.queued()), (2, 0));
+    }
+
+    #[test]
+    fn a_newcomer_never_passes_one_who_waits() {
+        let mut state = State::new(3, 9);
+        enter(&mut state, 2, "a");
+        queued(&enter(&mut state, 2, "big"));
+        queued(&enter(&mut state, 1, "small"));
+        assert_eq!(state.try_enter(1), Place::Full);
+        assert_eq!(state.release(2), ["big", "small"]);
+    }
+
+    #[test]
+    fn a_small_waiter_runs_at_once_when_the_big_one_ahead_gives_up() {
+        let mut state = State::new(2, 9);
+        enter(&mut state, 1, "a");
+        let big = queued(&enter(&mut state, 2, "big"));
+        queued(&enter(&mut state, 1, "small"));
+        let left = state.leave(big).unwrap();
+        assert_eq!(left.admitted, ["small"]);
+    }
+
+    #[test]
+    fn leaving_after_admission_is_told_apart() {
+        let mut state = State::new(1, 9);
+        enter(&mut state, 1, "a");
+        let b = queued(&enter(&mut state, 1, "b"));
+        assert_eq!(state.check(b, &mut None), Place::Queued(b));
+        state.release(1);
+        assert_eq!(state.check(b, &mut None), Place::Admitted);
+        assert!(state.leave(b).is_none());
+        assert_eq!(state.in_use(), 1);
+    }
+
+    #[test]
+    fn a_lower_limit_lets_the_inside_finish_and_refuses_what_never_fits() {
+        let mut state = State::new(4, 9);
+        enter(&mut state, 4, "a");
+        let big = queued(&enter(&mut state, 3, "big"));
+        assert_eq!(state.resize(2), ["big"]);
+        assert_eq!(state.check(big, &mut None), Place::TooLarge { limit: 2 });
+        assert_eq!(state.in_use(), 4);
+        state.leave(big);
+        assert_eq!(state.try_enter(1), Place::Full);
+        state.release(4);
+        assert_eq!(state.try_enter(1), Place::Admitted);
+    }
+
+    #[test]
+    fn a_higher_limit_admits_those_who_wait() {
+        let mut state = State::new(1, 9);
+        enter(&mut state, 1, "a");
+        queued(&enter(&mut state, 1, "b"));
+        queued(&enter(&mut state, 1, "c"));
+        assert_eq!(state.resize(u32::MAX), ["b", "c"]);
+    }
+
+    /// A slow, obvious reference: a queue of names and a sum.
+    #[derive(Default)]
+    struct Model {
+        inside: Vec<(usize, u32)>,
+        waiting: VecDeque<(usize, u32)>,
+    }
+
+    impl Model {
+        fn settle(&mut self, limit: u32) {
+            while let Some(&(name, weight)) = self.waiting.front() {
+                let in_use: u32 = self.inside.iter().map(|inside| inside.1).sum();
+                if in_use + weight > limit {
+                    break;
+                }
+                self.waiting.pop_front();
+                self.inside.push((name, weight));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #[test]
+        fn behaves_like_the_slow_model(
+            ops in prop::collection::vec((0..5u8, 1..5u32, any::<prop::sample::Index>()), 0..120),
+        ) {
+            let (mut limit, max_queue) = (4, 6);
+            let mut state = State::new(limit, max_queue);
+            let mut model = Model::default();
+            let mut keys = std::collections::HashMap::new();
+            for (name, (op, weight, at)) in ops.into_iter().enumerate() {
+                match op {
+                    0 | 1 => {
+                        let entry = state.enter(weight, &mut Some(name));
+                        if weight > limit {
+                            prop_assert_eq!(entry, Place::TooLarge { limit });
+                        } else if model.waiting.len() >= max_queue {
+                            prop_assert_eq!(entry, Place::Full);
+                        } else {
+                            model.waiting.push_back((name, weight));
+                            model.settle(limit);
+                            match entry {
+                                Place::Queued(key) => { keys.insert(name, key); }
+                                entry => prop_assert_eq!(entry, Place::Admitted),
+                            }
+                        }
+                    }
+                    2 if !model.inside.is_empty() => {
+                        let (_, weight) = model.inside.swap_remove(at.index(model.inside.len()));
+                        state.release(weight);
+                        model.settle(limit);
+                    }
+                    3 if !model.waiting.is_empty() => {
+                        let (name, _) = model.waiting.remove(at.index(model.waiting.len())).unwrap();
+                        prop_assert!(state.leave(keys[&name]).is_some());
+                        model.settle(limit);
+                    }
+                    4 => {
+                        limit = weight + 1;
+                        state.resize(limit);
+                        model.waiting.retain(|waiter| {
+                            let keep = waiter.1 <= limit;
+                            if !keep { state.leave(keys[&waiter.0]); }
+                            keep
+                        });
+                        model.settle(limit);
+                    }
+                    _ => {}
+                }
+                let in_use: u32 = model.inside.iter().map(|inside| inside.1).sum();
+                prop_assert_eq!(state.in_use(), u64::from(in_use));
+                prop_assert_eq!(state.queued(), model.waiting.len());
+                for (name, key) in &keys {
+                    let waits = model.waiting.iter().any(|waiter| waiter.0 == *name);
+                    prop_assert_eq!(state.check(*key, &mut None) == Place::Queued(*key), waits);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The one error of every stack, flat however high the stack is.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a call through a policy gave no result.
+///
+/// It is the same type however many policies are stacked: either the operation's own
+/// error, or the reason why the call was cut short or not made. Whatever ended the call,
+/// [`attempts`](Self::attempts) says how often the operation was started and
+/// [`last`](Self::last) what it answered last.
+///
+/// `Error<E>` implements [`std::error::Error`] when `E` does, and so converts into any
+/// boxed error with `?`. For an `E` that is itself a boxed error, which does not implement
+/// that trait, use [`into_boxed`](Self::into_boxed).
+///
+/// # Examples
+///
+/// ```
+/// use mainstay::{Error, Refusal};
+/// use std::time::Duration;
+///
+/// fn status(error: &Error<std::io::Error>) -> u16 {
+///     match error {
+///         Error::Operation { .. } => 502,
+///         Error::TimedOut { .. } => 504,
+///         Error::Refused { reason: Refusal::RateLimited { .. }, .. } => 429,
+///         _ => 503,
+///     }
+/// }
+/// # assert_eq!(status(&Error::timed_out(Duration::from_secs(1))), 504);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// The operation itself failed, and no policy made it good.
+    #[non_exhaustive]
+    Operation {
+        /// What the operation returned last.
+        error: E,
+        /// How often it was started.
+        attempts: u32,
+    },
+    /// A time limit passed before there was a result.
+    #[non_exhaustive]
+    TimedOut {
+        /// The limit that passed.
+        after: Duration,
+        /// How often the operation was started.
+        attempts: u32,
+        /// The operation's error of an earlier attempt, if there was one.
+        last: Option<E>,
+    },
+    /// A policy did not let the call (or its last attempt) happen.
+    #[non_exhaustive]
+    Refused {
+        /// Who refused, and when to come back.
+        reason: Refusal,
+        /// How often the operation was started before the refusal.
+        attempts: u32,
+        /// The operation's error of an earlier attempt, if there was one.
+        last: Option<E>,
+    },
+}
+
+/// Who refused a call, and when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The circuit breaker is open.
+    CircuitOpen {
+        /// Time until it lets a probe through; `None` while an operator holds it open.
+        retry_after: Option<Duration>,
+    },
+    /// The rate limit has no permit in time.
+    RateLimited {
+        /// Time until the permits asked for would be there.
+        retry_after: Duration,
+    },
+    /// The bulkhead is full: no slot came free within the time it was allowed to wait.
+    BulkheadFull {
+        /// How long the call waited; zero when it was refused at once.
+        waited: Duration,
+    },
+    /// More permits were asked for than the policy ever hands out at once.
+    TooLarge {
+        /// The permits asked for.
+        asked: u32,
+        /// The most that can be had at once.
+        limit: u32,
+    },
+    /// What was to do the work is shutting down.
+    ShutDown,
+}
+
+/// How far a call came that was cut short: the data that survive a cancellation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress<E> {
+    /// How often the operation was started.
+    pub attempts: u32,
+    /// The operation's latest error, if it had one.
+    pub last: Option<E>,
+}
+
+impl<E> Progress<E> {
+    /// Nothing was started.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::started(0)
+    }
+
+    /// So many attempts were started; none has failed so far.
+    #[must_use]
+    pub fn started(attempts: u32) -> Self {
+        Self {
+            attempts,
+            last: None,
+        }
+    }
+}
+
+impl<E> Error<E> {
+    /// The operation's own error, after one attempt.
+    #[must_use]
+    pub fn operation(error: E) -> Self {
+        Self::Operation { error, attempts: 1 }
+    }
+
+    /// A time limit of `after` has passed.
+    #[must_use]
+    pub fn timed_out(after: Duration) -> Self {
+        Self::TimedOut {
+            after,
+            attempts: 0,
+            last: None,
+        }
+    }
+
+    /// A policy refused the call.
+    #[must_use]
+    pub fn refused(reason: Refusal) -> Self {
+        Self::Refused {
+            reason,
+            attempts: 0,
+            last: None,
+        }
+    }
+
+    /// Adds what came before this error: attempts are summed, and an error of an earlier
+    /// attempt is kept unless this one carries its own.
+    #[must_use]
+    pub fn after(mut self, earlier: Progress<E>) -> Self {
+        match &mut self {
+            Self::Operation { attempts, .. } => {
+                *attempts = attempts.saturating_add(earlier.attempts);
+            }
+            Self::TimedOut { attempts, last, .. } | Self::Refused { attempts, last, .. } => {
+                *attempts = attempts.saturating_add(earlier.attempts);
+                *last = last.take().or(earlier.last);
+            }
+        }
+        self
+    }
+
+    /// How often the operation was started.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        match self {
+            Self::Operation { attempts, .. }
+            | Self::TimedOut { attempts, .. }
+            | Self::Refused { attempts, .. } => *attempts,
+        }
+    }
+
+    /// The operation's latest error, whatever ended the call.
+    #[must_use]
+    pub fn last(&self) -> Option<&E> {
+        match self {
+            Self::Operation { error, .. } => Some(error),
+            Self::TimedOut { last, .. } | Self::Refused { last, .. } => last.as_ref(),
+        }
+    }
+
+    /// The operation's latest error, by value.
+    #[must_use]
+    pub fn into_last(self) -> Option<E> {
+        match self {
+            Self::Operation { error, .. } => Some(error),
+            Self::TimedOut { last, .. } | Self::Refused { last, .. } => last,
+        }
+    }
+
+    /// When to try again, where the policy that refused can tell.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { reason, .. } => reason.retry_after(),
+            Self::Operation { .. } | Self::TimedOut { .. } => None,
+        }
+    }
+
+    /// Whether a time limit ended the call.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+
+    /// Who refused the call, if someone did.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused { reason, .. } => Some(*reason),
+            Self::Operation { .. } | Self::TimedOut { .. } => None,
+        }
+    }
+
+    /// Converts the operation's error, wherever it stands.
+    #[must_use]
+    pub fn map<F>(self, convert: impl FnOnce(E) -> F) -> Error<F> {
+        match self {
+            Self::Operation { error, attempts } => Error::Operation {
+                error: convert(error),
+                attempts,
+            },
+            Self::TimedOut {
+                after,
+                attempts,
+                last,
+            } => Error::TimedOut {
+                after,
+                attempts,
+                last: last.map(convert),
+            },
+            Self::Refused {
+                reason,
+                attempts,
+                last,
+            } => Error::Refused {
+                reason,
+                attempts,
+                last: last.map(convert),
+            },
+        }
+    }
+
+    /// Boxes the error, also where `E` is already a box.
+    ///
+    /// The result downcasts to `Error<BoxedError>`, with the operation's error in it.
+    #[must_use]
+    pub fn into_boxed(self) -> BoxError
+    where
+        E: Into<BoxError>,
+    {
+        Box::new(self.map(|error| BoxedError(error.into())))
+    }
+}
+
+impl Refusal {
+    /// When to try again, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::CircuitOpen { retry_after } => *retry_after,
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::BulkheadFull { .. } | Self::TooLarge { .. } | Self::ShutDown => None,
+        }
+    }
+}
+
+impl<E> From<E> for Error<E> {
+    fn from(error: E) -> Self {
+        Self::operation(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operation { error, attempts: 1 } => return error.fmt(f),
+            Self::Operation { error, attempts } => {
+                return write!(f, "{error} (after {attempts} attempts)");
+            }
+            Self::TimedOut { after, .. } => write!(f, "timed out after {after:?}")?,
+            Self::Refused { reason, .. } => reason.fmt(f)?,
+        }
+        match (self.attempts(), self.last()) {
+            (0 | 1, None) => Ok(()),
+            (n, None) => write!(f, " (after {n} attempts)"),
+            (n, Some(last)) => write!(f, " (after {n} attempts; last error: {last})"),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CircuitOpen { retry_after: None } => f.write_str("circuit breaker is held open"),
+            Self::CircuitOpen {
+                retry_after: Some(wait),
+            } => write!(f, "circuit breaker is open: try again in {wait:?}"),
+            Self::RateLimited { retry_after } => {
+                write!(f, "rate limit reached: try again in {retry_after:?}")
+            }
+            Self::BulkheadFull { waited } if waited.is_zero() => f.write_str("bulkhead is full"),
+            Self::BulkheadFull { waited } => write!(f, "bulkhead is full: waited {waited:?}"),
+            Self::TooLarge { asked, limit } => {
+                write!(
+                    f,
+                    "{asked} permits asked for, but at most {limit} can be had"
+                )
+            }
+            Self::ShutDown => f.write_str("shutting down"),
+        }
+    }
+}
+
+impl<E: StdError + 'static> StdError for Error<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.last().map(|error| error as _)
+    }
+}
+
+impl StdError for Refusal {}
+
+/// A boxed error, as tower and its friends use it.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A boxed error as an error type of its own, for stacks around operations whose error is
+/// a [`BoxError`].
+#[derive(Debug)]
+pub struct BoxedError(pub BoxError);
+
+impl fmt::Display for BoxedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for BoxedError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}

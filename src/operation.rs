@@ -1,0 +1,296 @@
+//! What a policy is put around: something that can be started, and started again.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use crate::error::{Error, Progress};
+use crate::policy::{Attempt, CallContext};
+
+/// A future that is told about its call, can be cut short, and (when it is also
+/// [`Repeatable`]) started again where it stands.
+///
+/// Invariants, on which every policy relies:
+///
+/// 1. Nothing is started before the first `poll`.
+/// 2. When `poll` has returned `Ready`, or `cancel` has returned, nothing is in flight any
+///    more: futures are dropped and permits are given back, whatever happens to `self`.
+/// 3. The next `poll` after that starts a new attempt, if the operation is [`Repeatable`].
+#[must_use = "an operation does nothing unless polled"]
+pub trait Operation {
+    /// What it yields.
+    type Output;
+    /// Its own error; policies add theirs as [`Error<Self::Error>`](Error).
+    type Error;
+
+    /// Starts the attempt if none is in flight, and drives it.
+    fn poll(
+        self: Pin<&mut Self>,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Output, Error<Self::Error>>>;
+
+    /// Drops what is in flight and says how far it came.
+    fn cancel(self: Pin<&mut Self>) -> Progress<Self::Error>;
+}
+
+/// An operation that starts a new attempt when it is polled after its end.
+pub trait Repeatable: Operation {
+    /// Whether another attempt is possible: an operation may find out while it runs.
+    fn can_repeat(&self) -> bool {
+        true
+    }
+}
+
+impl<O: Operation + ?Sized> Operation for Pin<&mut O> {
+    type Output = O::Output;
+    type Error = O::Error;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+        self.get_mut().as_mut().poll(call, cx)
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {
+        self.get_mut().as_mut().cancel()
+    }
+}
+
+impl<O: Repeatable + ?Sized> Repeatable for Pin<&mut O> {
+    fn can_repeat(&self) -> bool {
+        self.as_ref().get_ref().can_repeat()
+    }
+}
+
+/// Whatever becomes an operation: a future, or a closure that makes one.
+///
+/// `Kind` tells the two apart; it is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a future of a `Result` nor a closure that returns one",
+    note = "a future that cannot fail becomes one by `mainstay::infallible(future)`"
+)]
+pub trait IntoOperation<Kind> {
+    /// The operation.
+    type Operation: Operation;
+
+    /// Converts. Starts nothing.
+    fn into_operation(self) -> Self::Operation;
+}
+
+/// [`IntoOperation`]'s kind of a future.
+#[derive(Debug)]
+pub enum OfFuture {}
+
+/// [`IntoOperation`]'s kind of a closure.
+#[derive(Debug)]
+pub enum OfClosure {}
+
+impl<Fut, T, E> IntoOperation<OfFuture> for Fut
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Operation = Once<Fut>;
+
+    fn into_operation(self) -> Once<Fut> {
+        Once { future: Some(self) }
+    }
+}
+
+impl<F, Fut, T, E> IntoOperation<OfClosure> for F
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Operation = Closure<Plain<F>, Fut>;
+
+    fn into_operation(self) -> Self::Operation {
+        Closure::new(Plain(self))
+    }
+}
+
+pin_project! {
+    /// A bare future: started once.
+    #[must_use = "an operation does nothing unless polled"]
+    pub struct Once<Fut> {
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<Fut, T, E> Operation for Once<Fut>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Output = T;
+    type Error = E;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, Error<E>>> {
+        poll_slot(self.project().future, cx)
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<E> {
+        cancel_slot(self.project().future)
+    }
+}
+
+pin_project! {
+    /// A closure that makes a future: started as often as a policy wants.
+    #[must_use = "an operation does nothing unless polled"]
+    pub struct Closure<F, Fut> {
+        start: F,
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<F, Fut> Closure<F, Fut> {
+    pub(crate) const fn new(start: F) -> Self {
+        Self {
+            start,
+            future: None,
+        }
+    }
+}
+
+/// Makes the future of one attempt.
+pub trait Start {
+    /// The attempt.
+    type Future: Future;
+
+    /// Starts an attempt of this call.
+    fn start(&mut self, call: &CallContext<'_>) -> Self::Future;
+}
+
+/// A closure that asks for nothing.
+pub struct Plain<F>(pub(crate) F);
+
+impl<F: FnMut() -> Fut, Fut: Future> Start for Plain<F> {
+    type Future = Fut;
+
+    fn start(&mut self, _: &CallContext<'_>) -> Fut {
+        (self.0)()
+    }
+}
+
+/// A closure that is told which [`Attempt`] it is.
+pub struct WithAttempt<F>(pub(crate) F);
+
+impl<F: FnMut(Attempt) -> Fut, Fut: Future> Start for WithAttempt<F> {
+    type Future = Fut;
+
+    fn start(&mut self, call: &CallContext<'_>) -> Fut {
+        (self.0)(call.to_attempt())
+    }
+}
+
+impl<F, Fut, T, E> Operation for Closure<F, Fut>
+where
+    F: Start<Future = Fut>,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Output = T;
+    type Error = E;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, Error<E>>> {
+        let mut this = self.project();
+        if this.future.is_none() {
+            let future = this.start.start(call);
+            this.future.set(Some(future));
+        }
+        poll_slot(this.future, cx)
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<E> {
+        cancel_slot(self.project().future)
+    }
+}
+
+impl<F, Fut, T, E> Repeatable for Closure<F, Fut>
+where
+    F: Start<Future = Fut>,
+    Fut: Future<Output = Result<T, E>>,
+{
+}
+
+/// Drives the future in the slot, and empties the slot when it has ended.
+pub(crate) fn poll_slot<Fut, T, E>(
+    mut slot: Pin<&mut Option<Fut>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, Error<E>>>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    let Some(future) = slot.as_mut().as_pin_mut() else {
+        panic!("polled after its end");
+    };
+    let result = ready!(future.poll(cx));
+    slot.set(None);
+    Poll::Ready(result.map_err(Error::operation))
+}
+
+pub(crate) fn cancel_slot<Fut, E>(mut slot: Pin<&mut Option<Fut>>) -> Progress<E> {
+    let attempts = u32::from(slot.is_some());
+    slot.set(None);
+    Progress::started(attempts)
+}
+
+impl<Fut> fmt::Debug for Once<Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").finish_non_exhaustive()
+    }
+}
+
+impl<F, Fut> fmt::Debug for Closure<F, Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closure")
+            .field("running", &self.future.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Debug for Plain<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plain")
+    }
+}
+
+impl<F> fmt::Debug for WithAttempt<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WithAttempt")
+    }
+}
+
+/// Makes a future that cannot fail into one that every policy accepts.
+///
+/// # Examples
+///
+/// ```
+/// use mainstay::prelude::*;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let seven = mainstay::infallible(async { 7 }).timeout(Duration::from_secs(1)).await;
+/// assert_eq!(seven, Ok(7));
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// Never of its own; a policy around it may refuse or time out.
+pub async fn infallible<Fut: Future>(future: Fut) -> Result<Fut::Output, std::convert::Infallible> {
+    Ok(future.await)
+}

@@ -1,0 +1,207 @@
+//! What goes down a stack with each call: the deadline, the attempt, the listener.
+
+use std::time::Duration;
+
+use crate::observe::{self, EventKind, Source};
+use crate::time::{self, Instant};
+
+/// The earliest of all time limits above.
+///
+/// A time limit reads no clock until its operation is pending. Until then it is a span
+/// that starts now (`within`); afterwards it is a point in time (`at`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Deadline {
+    at: Instant,
+    within: Duration,
+}
+
+impl Deadline {
+    const NEVER: Self = Self {
+        at: Instant::NEVER,
+        within: Duration::MAX,
+    };
+
+    fn is_never(self) -> bool {
+        self == Self::NEVER
+    }
+
+    fn resolve(self, now: Instant) -> Instant {
+        self.at.min(now.saturating_add(self.within))
+    }
+}
+
+/// What a policy knows about the call that it is part of.
+///
+/// It is handed down at each poll, so that a deadline which an outer policy fixes while the
+/// call is under way holds below at once.
+#[derive(Clone, Copy, Debug)]
+pub struct CallContext<'p> {
+    deadline: Deadline,
+    attempt: u32,
+    source: Option<&'p Source>,
+}
+
+impl<'p> CallContext<'p> {
+    /// The context of a call outside of every pipeline: no deadline, first attempt.
+    #[must_use]
+    pub const fn root() -> Self {
+        Self {
+            deadline: Deadline::NEVER,
+            attempt: 1,
+            source: None,
+        }
+    }
+
+    pub(crate) const fn of(source: &'p Source) -> Self {
+        Self {
+            deadline: Deadline::NEVER,
+            attempt: 1,
+            source: Some(source),
+        }
+    }
+
+    /// The attempt of the nearest retry above; 1 is the first.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The deadline as of `now`, or [`Instant::NEVER`].
+    #[must_use]
+    pub fn deadline(&self, now: Instant) -> Instant {
+        self.deadline.resolve(now)
+    }
+
+    /// Whether there is a deadline at all: a look that needs no clock.
+    #[must_use]
+    pub fn has_deadline(&self) -> bool {
+        !self.deadline.is_never()
+    }
+
+    /// The time left; `None` without a deadline. Reads the clock only if there is one.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.has_deadline().then(|| {
+            let now = time::now();
+            self.deadline(now).since(now)
+        })
+    }
+
+    /// The same call, to end by `at` at the latest.
+    #[must_use]
+    pub fn until(mut self, at: Instant) -> Self {
+        self.deadline.at = self.deadline.at.min(at);
+        self
+    }
+
+    /// The same call, to end within `span` from now at the latest.
+    #[must_use]
+    pub fn within(mut self, span: Duration) -> Self {
+        self.deadline.within = self.deadline.within.min(span);
+        self
+    }
+
+    /// The same call, at another attempt.
+    #[must_use]
+    pub fn at_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Tells the pipeline's observer, if there is one.
+    pub fn emit(&self, kind: EventKind) {
+        observe::emit(self.source, self.attempt, kind);
+    }
+
+    pub(crate) fn to_attempt(self) -> Attempt {
+        let deadline = if self.has_deadline() {
+            self.deadline(time::now())
+        } else {
+            Instant::NEVER
+        };
+        Attempt {
+            number: self.attempt,
+            deadline,
+        }
+    }
+}
+
+/// What an operation may ask about the attempt that it is.
+///
+/// # Examples
+///
+/// ```
+/// use mainstay::Pipeline;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pipeline = Pipeline::builder("search").timeout(Duration::from_secs(2)).build()?;
+/// let answer = pipeline
+///     .call_with(|attempt| async move {
+///         assert_eq!(attempt.number(), 1);
+///         assert!(attempt.remaining().unwrap() <= Duration::from_secs(2));
+///         Ok::<_, std::io::Error>("found")
+///     })
+///     .await?;
+/// assert_eq!(answer, "found");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    number: u32,
+    deadline: Instant,
+}
+
+impl Attempt {
+    /// The attempt of the nearest retry; 1 is the first.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The time left of the earliest time limit above; `None` when there is no limit.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        (self.deadline != Instant::NEVER).then(|| self.deadline.since(time::now()))
+    }
+
+    /// When the earliest time limit above passes; [`Instant::NEVER`] when there is none.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_earliest_limit_wins_whether_armed_or_not() {
+        let now = Instant::from_nanos(0);
+        let call = CallContext::root();
+        assert_eq!(call.deadline(now), Instant::NEVER);
+        let armed = call.until(now.saturating_add(3 * SECOND));
+        assert_eq!(
+            armed.within(5 * SECOND).deadline(now),
+            now.saturating_add(3 * SECOND)
+        );
+        assert_eq!(
+            armed.within(SECOND).deadline(now),
+            now.saturating_add(SECOND)
+        );
+        assert_eq!(
+            armed.within(2 * SECOND).within(SECOND).deadline(now),
+            now.saturating_add(SECOND)
+        );
+    }
+
+    #[test]
+    fn duration_max_is_no_deadline() {
+        assert!(!CallContext::root().within(Duration::MAX).has_deadline());
+        assert!(CallContext::root().within(SECOND).has_deadline());
+    }
+}

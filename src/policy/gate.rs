@@ -1,0 +1,288 @@
+//! The one driver for all that admit or refuse: admit, permit, settle.
+//!
+//! A [`Gate`] is a state and a configuration. The driver waits for its admission, holds the
+//! [`Permit`] while the operation runs, and settles it with how the operation ended. What
+//! was acquired is always a value that gives itself back when it is dropped: a place in a
+//! queue, a permit. A permit dropped unsettled is a cancelled call.
+
+use std::fmt;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use super::CallContext;
+use crate::error::{Error, Progress, Refusal};
+use crate::observe::EventKind;
+use crate::operation::{Operation, Repeatable};
+
+/// Something that admits a call or refuses it.
+pub trait Gate {
+    /// What a call needs while it waits for admission; nothing, for a gate that never
+    /// lets wait.
+    type Wait: Default;
+    /// What an admission says about itself, such as the generation it belongs to.
+    type Ticket: Copy;
+
+    /// Admits the call, refuses it, or lets it wait.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`] says when to come back, where that is known. After it `wait` holds
+    /// nothing any more.
+    fn poll_admit(
+        &self,
+        wait: &mut Self::Wait,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Ticket, Refusal>>;
+
+    /// Takes back whatever a call holds that stops waiting.
+    fn leave(&self, wait: &mut Self::Wait);
+
+    /// Takes an admission back. Called exactly once for each.
+    fn settle(&self, ticket: Self::Ticket, end: End);
+}
+
+/// How an admitted call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// It counts as a success.
+    Success,
+    /// It counts as a failure.
+    Failure,
+    /// It says nothing about the health of what was called.
+    Ignored,
+    /// It was dropped before it had a result.
+    Cancelled,
+    /// It panicked.
+    Panicked,
+}
+
+/// A gate that can tell how a result of this type ended the call.
+pub trait Judge<T, E>: Gate {
+    /// The end that this result means.
+    ///
+    /// By default a refusal further down is ignored (what this gate guards was not
+    /// called), and otherwise an `Ok` is a success and an error a failure.
+    fn judge(&self, result: Result<&T, &Error<E>>) -> End {
+        match result {
+            Ok(_) => End::Success,
+            Err(Error::Refused { .. }) => End::Ignored,
+            Err(_) => End::Failure,
+        }
+    }
+}
+
+/// An admission. Dropped without [`settle`](Self::settle), it is a cancelled call.
+#[must_use = "a permit that is dropped at once guards nothing"]
+pub struct Permit<'a, G: Gate> {
+    gate: &'a G,
+    ticket: G::Ticket,
+}
+
+impl<'a, G: Gate> Permit<'a, G> {
+    pub(crate) const fn new(gate: &'a G, ticket: G::Ticket) -> Self {
+        Self { gate, ticket }
+    }
+
+    /// Gives the permit back and says how the call ended.
+    pub fn settle(self, end: End) {
+        let (gate, ticket) = (self.gate, self.ticket);
+        mem::forget(self);
+        gate.settle(ticket, end);
+    }
+}
+
+impl<G: Gate> Drop for Permit<'_, G> {
+    fn drop(&mut self) {
+        self.gate.settle(self.ticket, End::Cancelled);
+    }
+}
+
+/// A place in a gate's queue, or the intention to take one.
+pub(crate) struct Waiting<'a, G: Gate> {
+    gate: &'a G,
+    wait: G::Wait,
+}
+
+impl<'a, G: Gate> Waiting<'a, G> {
+    pub(crate) fn new(gate: &'a G) -> Self {
+        Self {
+            gate,
+            wait: G::Wait::default(),
+        }
+    }
+
+    pub(crate) fn wait_mut(&mut self) -> &mut G::Wait {
+        &mut self.wait
+    }
+
+    pub(crate) fn poll(
+        &mut self,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Permit<'a, G>, Refusal>> {
+        let admitted = ready!(self.gate.poll_admit(&mut self.wait, call, cx));
+        Poll::Ready(admitted.map(|ticket| Permit::new(self.gate, ticket)))
+    }
+}
+
+impl<G: Gate> Drop for Waiting<'_, G> {
+    fn drop(&mut self) {
+        self.gate.leave(&mut self.wait);
+    }
+}
+
+enum Stage<'a, G: Gate> {
+    Waiting(Waiting<'a, G>),
+    Admitted(Permit<'a, G>),
+}
+
+impl<'a, G: Gate> Stage<'a, G> {
+    /// Back to the start; returns the permit, if there was one.
+    fn restart(&mut self, gate: &'a G) -> Option<Permit<'a, G>> {
+        match mem::replace(self, Self::Waiting(Waiting::new(gate))) {
+            Self::Waiting(_) => None,
+            Self::Admitted(permit) => Some(permit),
+        }
+    }
+}
+
+pin_project! {
+    /// An operation behind a gate.
+    #[must_use = "an operation does nothing unless polled"]
+    pub struct Gated<'a, G, O>
+    where
+        G: Gate,
+    {
+        // Dropped before `stage`: what the permit guards ends before the permit does.
+        #[pin]
+        inner: O,
+        stage: Stage<'a, G>,
+        gate: &'a G,
+    }
+}
+
+impl<'a, G: Gate, O> Gated<'a, G, O> {
+    pub(crate) fn new(gate: &'a G, inner: O) -> Self {
+        Self {
+            inner,
+            stage: Stage::Waiting(Waiting::new(gate)),
+            gate,
+        }
+    }
+}
+
+/// Settles the permit as panicked if the operation or the judge unwinds.
+struct Unwinding<'s, 'a, G: Gate> {
+    stage: &'s mut Stage<'a, G>,
+    gate: &'a G,
+}
+
+impl<G: Gate> Drop for Unwinding<'_, '_, G> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.stage.restart(self.gate) {
+            permit.settle(End::Panicked);
+        }
+    }
+}
+
+impl<G, O> Operation for Gated<'_, G, O>
+where
+    G: Judge<O::Output, O::Error>,
+    O: Operation,
+{
+    type Output = O::Output;
+    type Error = O::Error;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+        let this = self.project();
+        let gate = *this.gate;
+        if let Stage::Waiting(waiting) = this.stage {
+            match ready!(waiting.poll(call, cx)) {
+                Ok(permit) => *this.stage = Stage::Admitted(permit),
+                Err(reason) => {
+                    this.stage.restart(gate);
+                    call.emit(EventKind::Refused(reason));
+                    return Poll::Ready(Err(Error::refused(reason)));
+                }
+            }
+        }
+        let unwinding = Unwinding {
+            stage: this.stage,
+            gate,
+        };
+        let polled = this.inner.poll(call, cx);
+        let end = match &polled {
+            Poll::Ready(result) => Some(gate.judge(result.as_ref())),
+            Poll::Pending => None,
+        };
+        mem::forget(unwinding);
+        if let Some(end) = end {
+            if let Some(permit) = this.stage.restart(gate) {
+                permit.settle(end);
+            }
+        }
+        polled
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {
+        let this = self.project();
+        let progress = this.inner.cancel();
+        this.stage.restart(this.gate);
+        progress
+    }
+}
+
+impl<G, O> Repeatable for Gated<'_, G, O>
+where
+    G: Judge<O::Output, O::Error>,
+    O: Repeatable,
+{
+    fn can_repeat(&self) -> bool {
+        self.inner.can_repeat()
+    }
+}
+
+/// Makes a gate a policy.
+macro_rules! gate_is_policy {
+    ($gate:ty $(, $param:ident)*) => {
+        impl<'a, O: $crate::operation::Operation $(, $param: 'a)*> $crate::policy::Policy<'a, O> for $gate
+        where
+            $gate: $crate::policy::Judge<O::Output, O::Error>,
+        {
+            type Operation = $crate::policy::Gated<'a, $gate, O>;
+
+            fn wrap(&'a self, inner: O) -> Self::Operation {
+                $crate::policy::Gated::new(self, inner)
+            }
+        }
+    };
+}
+pub(crate) use gate_is_policy;
+
+impl<G: Gate> fmt::Debug for Waiting<'_, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+impl<G: Gate> fmt::Debug for Permit<'_, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}
+
+impl<G: Gate, O> fmt::Debug for Gated<'_, G, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gated")
+            .field("admitted", &matches!(self.stage, Stage::Admitted(_)))
+            .finish_non_exhaustive()
+    }
+}

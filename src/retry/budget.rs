@@ -1,0 +1,202 @@
+//! A budget that many callers share, so that retries stay a fraction of the calls.
+//!
+//! Without it every caller that sees an outage multiplies its load by the number of its
+//! attempts, at every layer. The scheme is that of Finagle's `RetryBudget`, without its
+//! clock: a call deposits a fraction of a retry, a retry withdraws a whole one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::{ConfigError, require};
+
+/// One retry, in the units of the balance. A ratio is exact to a billionth.
+const RETRY: u64 = 1_000_000_000;
+
+/// Allows so many retries for each call, and some in reserve.
+///
+/// A clone is the same budget: give one to several policies and they share it. Of `n` calls
+/// at most `ratio * n + reserve` are tried again, in any stretch of calls.
+///
+/// Defaults (of every [`Retry`](super::Retry) that is given none): ratio 0.2, reserve 100.
+/// A fifth is enough for the failures of a healthy service and leaves a failing one at most
+/// 1.2 times its load; the reserve is what lets a rarely used client try again at all.
+///
+/// # Examples
+///
+/// ```
+/// use mainstay::retry::RetryBudget;
+///
+/// # fn main() -> Result<(), mainstay::ConfigError> {
+/// let budget = RetryBudget::new(0.5, 1)?;
+/// assert!(budget.withdraw()); // the reserve
+/// assert!(!budget.withdraw());
+/// budget.deposit();
+/// budget.deposit();
+/// assert!(budget.withdraw());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RetryBudget {
+    account: Arc<Account>,
+}
+
+#[derive(Debug)]
+struct Account {
+    balance: AtomicU64,
+    deposit: u64,
+    capacity: u64,
+}
+
+impl RetryBudget {
+    /// A budget of `ratio` retries for each call, that starts with `reserve` retries and
+    /// never saves more than that and one call's deposit.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] unless `ratio` is from 0 to 1000.
+    pub fn new(ratio: f64, reserve: u32) -> Result<Self, ConfigError> {
+        require(
+            (0.0..=1000.0).contains(&ratio),
+            "ratio",
+            ratio,
+            "from 0 to 1000",
+        )?;
+        Ok(Self::with(billionths(ratio), reserve))
+    }
+
+    fn with(deposit: u64, reserve: u32) -> Self {
+        // Room for one more deposit: cutting a fraction off would bend the ratio.
+        let capacity = u64::from(reserve.max(1)) * RETRY + deposit;
+        Self {
+            account: Arc::new(Account {
+                balance: AtomicU64::new(u64::from(reserve) * RETRY),
+                deposit,
+                capacity,
+            }),
+        }
+    }
+
+    /// Counts a call. Costs one load while the budget is full, as it is when all is well.
+    pub fn deposit(&self) {
+        let Account {
+            balance,
+            deposit,
+            capacity,
+        } = &*self.account;
+        // Relaxed throughout: the balance is one number and guards no other memory.
+        let mut now = balance.load(Ordering::Relaxed);
+        while now < *capacity {
+            let then = now.saturating_add(*deposit).min(*capacity);
+            match balance.compare_exchange_weak(now, then, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// Takes a retry out; `false` when there is none.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        self.account
+            .balance
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| {
+                balance.checked_sub(RETRY)
+            })
+            .is_ok()
+    }
+
+    /// How many retries could be had now.
+    #[must_use]
+    pub fn balance(&self) -> u64 {
+        self.account.balance.load(Ordering::Relaxed) / RETRY
+    }
+}
+
+impl Default for RetryBudget {
+    /// Ratio 0.2, reserve 100.
+    fn default() -> Self {
+        Self::with(RETRY / 5, 100)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the ratio was checked to be from 0 to 1000"
+)]
+fn billionths(ratio: f64) -> u64 {
+    (ratio * 1e9).round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ratio_is_exact() {
+        for (ratio, retries) in [(0.75, 7_500), (0.2, 2_000), (0.333, 3_330), (1.5, 10_000)] {
+            let budget = RetryBudget::new(ratio, 0).unwrap();
+            let granted = (0..10_000)
+                .filter(|_| {
+                    budget.deposit();
+                    budget.withdraw()
+                })
+                .count();
+            assert_eq!(granted, retries, "ratio {ratio}");
+        }
+    }
+
+    #[test]
+    fn never_saves_more_than_the_reserve() {
+        let budget = RetryBudget::new(0.5, 3).unwrap();
+        (0..1_000).for_each(|_| budget.deposit());
+        assert_eq!(budget.balance(), 3);
+        assert_eq!((0..10).filter(|_| budget.withdraw()).count(), 3);
+    }
+
+    #[test]
+    fn a_ratio_of_zero_leaves_the_reserve_only() {
+        let budget = RetryBudget::new(0.0, 2).unwrap();
+        budget.deposit();
+        assert_eq!((0..10).filter(|_| budget.withdraw()).count(), 2);
+        let none = RetryBudget::new(0.0, 0).unwrap();
+        (0..100).for_each(|_| none.deposit());
+        assert!(!none.withdraw());
+    }
+
+    #[test]
+    fn clones_share_the_balance() {
+        let budget = RetryBudget::new(0.0, 1).unwrap();
+        assert!(budget.clone().withdraw());
+        assert!(!budget.withdraw());
+    }
+
+    #[test]
+    fn two_threads_never_withdraw_more_than_was_deposited() {
+        let budget = RetryBudget::new(0.5, 10).unwrap();
+        let take = || {
+            (0..20_000)
+                .filter(|_| {
+                    budget.deposit();
+                    budget.withdraw()
+                })
+                .count()
+        };
+        let (a, b) = std::thread::scope(|s| {
+            let other = s.spawn(take);
+            (take(), other.join().unwrap())
+        });
+        assert!(a + b <= 20_010, "{} retries", a + b);
+        assert!(a + b >= 19_990, "{} retries", a + b);
+    }
+
+    #[test]
+    fn bad_ratios_are_refused() {
+        for ratio in [-0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1000.1] {
+            let error = RetryBudget::new(ratio, 1).unwrap_err();
+            assert_eq!(error.field(), "ratio");
+        }
+        assert!(RetryBudget::new(1000.0, u32::MAX).is_ok());
+    }
+}

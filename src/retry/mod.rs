@@ -1,0 +1,424 @@
+//! Tries again after a failure: with back-off, within limits, on a budget.
+//!
+//! The decision is made in `plan`, which is told the time; this module drives it.
+
+mod backoff;
+mod budget;
+mod builder;
+mod classify;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+pub use backoff::{Backoff, BackoffDelays, ByAttempt, ByAttemptDelays, Delays, FromIter, Jitter};
+pub use budget::RetryBudget;
+pub use builder::{NoHook, OnRetry, RetryBuilder, RetryHook};
+pub use classify::{By, Classify, Failures, If, RetryEvent, Verdict};
+
+use crate::config::ConfigError;
+use crate::error::{Error, Progress};
+use crate::observe::{EventKind, GaveUp};
+use crate::operation::{Operation, Repeatable};
+use crate::policy::{CallContext, IntoPolicy, Policy};
+use crate::time::{self, Instant, Timer};
+use plan::{Limits, Standing};
+
+/// Starts an operation again when its result is not good enough.
+///
+/// The operation is a closure that makes a new future for each attempt, or a tower service
+/// with a request that can be cloned.
+///
+/// Defaults, in one place:
+///
+/// | setting | default | why |
+/// |---|---|---|
+/// | `max_attempts` | 3, the first one included | more rarely helps and multiplies load |
+/// | `backoff` | exponential from 100 ms, doubled, at most 30 s | leaves room to recover |
+/// | jitter | full | spreads callers best |
+/// | classifier | own errors and time-outs of an attempt | a refusal below is not hammered |
+/// | `budget` | 0.2 retries a call, 100 in reserve | an outage costs at most 1.2 times the load |
+/// | `max_elapsed` | none | the call's deadline is the better limit |
+/// | `max_retry_after` | 60 s | a server cannot park its callers for hours |
+///
+/// **Only what may be done twice may be retried.** An attempt whose answer was lost may have
+/// had its effect; use a classifier, or an idempotency key, where that matters.
+///
+/// # Errors
+///
+/// The last attempt's error, with the number of all attempts. When it is not the
+/// operation's own, [`Error::last`] holds the latest that was. A wait which could not end
+/// before the deadline is not begun: the call fails at once. When the attempts are used up
+/// by results that are `Ok` and yet not good enough, the last one is returned as it is.
+///
+/// # Cancel safety
+///
+/// Dropping the call during a wait starts no further attempt.
+///
+/// # Fairness
+///
+/// With zero delays attempts follow each other without the timer; after 32 without a pause
+/// the task yields once.
+///
+/// # Examples
+///
+/// ```
+/// use mainstay::prelude::*;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let retry = Retry::builder()
+///     .backoff(Backoff::constant(Duration::from_millis(1)))
+///     .retry_if(|error: &std::io::Error| error.kind() == std::io::ErrorKind::TimedOut)
+///     .build()?;
+/// let mut answers = [Err(std::io::ErrorKind::TimedOut.into()), Ok("there")].into_iter();
+/// let answer = (|| std::future::ready(answers.next().unwrap())).retry(&retry).await?;
+/// assert_eq!(answer, "there");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Retry<B = Backoff, C = Failures, H = NoHook> {
+    backoff: B,
+    classifier: C,
+    hook: H,
+    limits: Limits,
+    budget: Option<RetryBudget>,
+    seeds: Seeds,
+}
+
+impl Retry {
+    /// A retry with every default, to be changed.
+    pub fn builder() -> RetryBuilder {
+        RetryBuilder::new()
+    }
+
+    /// A retry with every default but the first delay of its exponential back-off, and
+    /// without a budget: for a single call, which has no others to share one with.
+    #[must_use]
+    pub fn exponential(base: Duration) -> Self {
+        let backoff = Backoff::exponential(base);
+        let backoff = backoff.max_delay(base.max(Duration::from_secs(30)));
+        RetryBuilder::new().no_budget().with(backoff).unchecked()
+    }
+}
+
+impl Default for Retry {
+    /// Every default; the budget is this policy's own.
+    fn default() -> Self {
+        RetryBuilder::new().unchecked()
+    }
+}
+
+impl<B, C, H> Retry<B, C, H> {
+    /// The budget, to share it with another policy or to look at its balance.
+    #[must_use]
+    pub fn budget(&self) -> Option<&RetryBudget> {
+        self.budget.as_ref()
+    }
+}
+
+/// Where each call gets the seed of its jitter from.
+#[derive(Debug)]
+enum Seeds {
+    /// The thread's own generator.
+    Random,
+    /// A sequence that is the same in each run.
+    Fixed(AtomicU64),
+}
+
+impl Seeds {
+    fn next(&self) -> u64 {
+        match self {
+            Self::Random => fastrand::u64(..),
+            // Relaxed: each call needs a number of its own, in no order with anything else.
+            Self::Fixed(next) => next.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed),
+        }
+    }
+}
+
+impl<'a, O, B, C, H> Policy<'a, O> for Retry<B, C, H>
+where
+    O: Repeatable,
+    B: Delays + 'a,
+    C: Classify<O::Output, O::Error> + 'a,
+    H: RetryHook<O::Output, O::Error> + 'a,
+{
+    type Operation = Retrying<&'a Self, Self, B, O>;
+
+    fn wrap(&'a self, inner: O) -> Self::Operation {
+        Retrying::new(self, inner)
+    }
+}
+
+impl<B, C, H> IntoPolicy for Retry<B, C, H> {
+    type Policy = Self;
+
+    fn into_policy(self) -> Result<Self, ConfigError> {
+        Ok(self)
+    }
+}
+
+/// What one call remembers between its attempts.
+struct Course<I, E> {
+    /// Attempts of this retry that have ended.
+    attempts: u32,
+    /// How often the operation was started, with what a retry further in has added.
+    started: u32,
+    last: Option<E>,
+    delays: Option<I>,
+    since: Instant,
+    /// Attempts without a pause in between.
+    streak: u32,
+}
+
+impl<I, E> Course<I, E> {
+    const fn new() -> Self {
+        Self {
+            attempts: 0,
+            started: 0,
+            last: None,
+            delays: None,
+            since: Instant::NEVER,
+            streak: 0,
+        }
+    }
+
+    fn remember<T>(&mut self, result: Result<T, Error<E>>) {
+        match result {
+            Ok(_) => self.started = self.started.saturating_add(1),
+            Err(error) => {
+                self.started = self.started.saturating_add(error.attempts());
+                self.last = error.into_last().or(self.last.take());
+            }
+        }
+    }
+
+    /// What came before the attempt that is the last.
+    fn end(&mut self) -> Progress<E> {
+        let Self { started, last, .. } = std::mem::replace(self, Self::new());
+        Progress {
+            attempts: started,
+            last,
+        }
+    }
+}
+
+/// An operation with a [`Retry`]; `R` is that policy, or a reference to it.
+pub type Retried<R, B, C, H, O> = Retrying<R, Retry<B, C, H>, B, O>;
+
+pin_project! {
+    /// An operation that is started again when it fails.
+    ///
+    /// `R` is the policy `P`, or a reference to it.
+    #[must_use = "an operation does nothing unless polled"]
+    pub struct Retrying<R, P, B, O>
+    where
+        B: Delays,
+        O: Operation,
+    {
+        #[pin]
+        inner: O,
+        retry: R,
+        course: Course<B::Iter, O::Error>,
+        sleep_until: Option<Instant>,
+        timer: Timer,
+        policy: PhantomData<fn() -> P>,
+    }
+}
+
+impl<R, P, B: Delays, O: Operation> Retrying<R, P, B, O> {
+    pub(crate) const fn new(retry: R, inner: O) -> Self {
+        Self {
+            inner,
+            retry,
+            course: Course::new(),
+            sleep_until: None,
+            timer: Timer::new(),
+            policy: PhantomData,
+        }
+    }
+}
+
+impl<B: Delays, C, H> Retry<B, C, H> {
+    /// Counts the attempt that has ended; the wait before the next, if there is to be one.
+    fn next<T, E>(
+        &self,
+        course: &mut Course<B::Iter, E>,
+        result: Result<&T, &Error<E>>,
+        can_repeat: bool,
+        call: &CallContext<'_>,
+    ) -> Option<Duration>
+    where
+        C: Classify<T, E>,
+        H: RetryHook<T, E>,
+    {
+        course.attempts = course.attempts.saturating_add(1);
+        self.deposit(course.attempts);
+        let verdict = self.classifier.classify(result);
+        if verdict == Verdict::Stop {
+            return None;
+        }
+        match self.plan(course, verdict, can_repeat, call) {
+            Ok(delay) => {
+                call.emit(EventKind::Retrying { delay });
+                self.hook.before_wait(&RetryEvent {
+                    attempt: course.attempts,
+                    delay,
+                    result,
+                });
+                Some(delay)
+            }
+            Err(limit) => {
+                call.emit(EventKind::GaveUp(limit));
+                None
+            }
+        }
+    }
+
+    fn deposit(&self, attempts: u32) {
+        if let (1, Some(budget)) = (attempts, &self.budget) {
+            budget.deposit();
+        }
+    }
+
+    fn plan<E>(
+        &self,
+        course: &mut Course<B::Iter, E>,
+        verdict: Verdict,
+        can_repeat: bool,
+        call: &CallContext<'_>,
+    ) -> Result<Duration, GaveUp> {
+        let standing = self.standing(course, call);
+        let delays = &mut course.delays;
+        let delay = self.limits.plan(standing, verdict, || {
+            let delays = delays.get_or_insert_with(|| self.backoff.delays(self.seeds.next()));
+            delays.next()
+        })?;
+        if !can_repeat {
+            return Err(GaveUp::NotRepeatable);
+        }
+        match &self.budget {
+            Some(budget) if !budget.withdraw() => Err(GaveUp::Budget),
+            _ => Ok(delay),
+        }
+    }
+
+    /// Reads the clock only where a limit depends on it.
+    fn standing<I, E>(&self, course: &Course<I, E>, call: &CallContext<'_>) -> Standing {
+        let timed = self.limits.limits_time() || call.has_deadline();
+        let now = if timed {
+            time::now()
+        } else {
+            Instant::from_nanos(0)
+        };
+        Standing {
+            attempts: course.attempts,
+            started: course.since,
+            now,
+            deadline: call.deadline(now),
+        }
+    }
+}
+
+/// So many attempts may follow each other before the task lets others run.
+const STREAK: u32 = 32;
+
+impl<R, B, C, H, O> Operation for Retrying<R, Retry<B, C, H>, B, O>
+where
+    R: Borrow<Retry<B, C, H>>,
+    B: Delays,
+    C: Classify<O::Output, O::Error>,
+    H: RetryHook<O::Output, O::Error>,
+    O: Repeatable,
+{
+    type Output = O::Output;
+    type Error = O::Error;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+        let mut this = self.project();
+        let retry = (*this.retry).borrow();
+        let course = this.course;
+        if retry.limits.limits_time() && course.since == Instant::NEVER {
+            course.since = time::now();
+        }
+        loop {
+            if let Some(until) = *this.sleep_until {
+                ready!(this.timer.poll_until(until, cx));
+                *this.sleep_until = None;
+                this.timer.disarm();
+            }
+            let call = call.at_attempt(course.attempts.saturating_add(1));
+            let Poll::Ready(result) = this.inner.as_mut().poll(&call, cx) else {
+                course.streak = 0;
+                return Poll::Pending;
+            };
+            let can_repeat = this.inner.can_repeat();
+            let Some(delay) = retry.next(course, result.as_ref(), can_repeat, &call) else {
+                let earlier = course.end();
+                return Poll::Ready(result.map_err(|error| error.after(earlier)));
+            };
+            course.remember(result);
+            if !delay.is_zero() {
+                *this.sleep_until = Some(time::now().saturating_add(delay));
+            } else if course.yields() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {
+        let this = self.project();
+        let latest = this.inner.cancel();
+        let earlier = this.course.end();
+        *this.sleep_until = None;
+        this.timer.disarm();
+        Progress {
+            attempts: earlier.attempts.saturating_add(latest.attempts),
+            last: latest.last.or(earlier.last),
+        }
+    }
+}
+
+impl<I, E> Course<I, E> {
+    fn yields(&mut self) -> bool {
+        self.streak = (self.streak + 1) % STREAK;
+        self.streak == 0
+    }
+}
+
+impl<R, B, C, H, O> Repeatable for Retrying<R, Retry<B, C, H>, B, O>
+where
+    R: Borrow<Retry<B, C, H>>,
+    B: Delays,
+    C: Classify<O::Output, O::Error>,
+    H: RetryHook<O::Output, O::Error>,
+    O: Repeatable,
+{
+    fn can_repeat(&self) -> bool {
+        self.inner.can_repeat()
+    }
+}
+
+impl<R, P, B: Delays, O: Operation> fmt::Debug for Retrying<R, P, B, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retrying")
+            .field("attempts", &self.course.attempts)
+            .field("sleep_until", &self.sleep_until)
+            .finish_non_exhaustive()
+    }
+}

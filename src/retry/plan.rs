@@ -1,0 +1,143 @@
+//! The decision whether there is a next attempt, and when: told the time, and nothing else.
+
+use std::time::Duration;
+
+use super::classify::Verdict;
+use crate::observe::GaveUp;
+use crate::time::Instant;
+
+/// The limits of one policy.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "named as the builder's methods")]
+pub(crate) struct Limits {
+    pub(crate) max_attempts: u32,
+    pub(crate) max_elapsed: Duration,
+    pub(crate) max_retry_after: Duration,
+}
+
+/// Where a call stands when an attempt has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) attempts: u32,
+    pub(crate) started: Instant,
+    pub(crate) now: Instant,
+    pub(crate) deadline: Instant,
+}
+
+impl Limits {
+    /// Whether a clock has to be read for a decision.
+    pub(crate) fn limits_time(&self) -> bool {
+        self.max_elapsed != Duration::MAX
+    }
+
+    /// The wait before the next attempt, or why there is none.
+    ///
+    /// A wait is only begun when it ends before the deadline and within the policy's own
+    /// time; at the very instant of either it is too late.
+    pub(crate) fn plan(
+        &self,
+        standing: Standing,
+        verdict: Verdict,
+        next_delay: impl FnOnce() -> Option<Duration>,
+    ) -> Result<Duration, GaveUp> {
+        if standing.attempts >= self.max_attempts {
+            return Err(GaveUp::Attempts);
+        }
+        let delay = match verdict {
+            Verdict::RetryAfter(wait) if wait > self.max_retry_after => {
+                return Err(GaveUp::RetryAfter);
+            }
+            Verdict::RetryAfter(wait) => wait,
+            Verdict::Retry | Verdict::Stop => next_delay().ok_or(GaveUp::Backoff)?,
+        };
+        if delay >= standing.deadline.since(standing.now) {
+            return Err(GaveUp::Deadline);
+        }
+        let elapsed = standing.now.since(standing.started);
+        if delay >= self.max_elapsed.saturating_sub(elapsed) {
+            return Err(GaveUp::Elapsed);
+        }
+        Ok(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LIMITS: Limits = Limits {
+        max_attempts: 3,
+        max_elapsed: Duration::MAX,
+        max_retry_after: Duration::from_secs(60),
+    };
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(0).saturating_add(Duration::from_secs(seconds))
+    }
+
+    fn standing(attempts: u32) -> Standing {
+        Standing {
+            attempts,
+            started: at(0),
+            now: at(10),
+            deadline: Instant::NEVER,
+        }
+    }
+
+    #[test]
+    fn max_attempts_counts_the_first() {
+        let plan = |n| LIMITS.plan(standing(n), Verdict::Retry, || Some(SECOND));
+        assert_eq!(plan(1), Ok(SECOND));
+        assert_eq!(plan(2), Ok(SECOND));
+        assert_eq!(plan(3), Err(GaveUp::Attempts));
+    }
+
+    #[test]
+    fn no_wait_is_begun_that_cannot_end_before_the_deadline() {
+        let plan = |deadline| {
+            let standing = Standing {
+                deadline: at(deadline),
+                ..standing(1)
+            };
+            LIMITS.plan(standing, Verdict::Retry, || Some(SECOND))
+        };
+        assert_eq!(plan(12), Ok(SECOND));
+        assert_eq!(plan(11), Err(GaveUp::Deadline));
+        assert_eq!(plan(9), Err(GaveUp::Deadline));
+    }
+
+    #[test]
+    fn a_zero_delay_needs_time_left_all_the_same() {
+        let standing = Standing {
+            deadline: at(10),
+            ..standing(1)
+        };
+        let plan = LIMITS.plan(standing, Verdict::Retry, || Some(Duration::ZERO));
+        assert_eq!(plan, Err(GaveUp::Deadline));
+    }
+
+    #[test]
+    fn the_elapsed_time_counts_the_wait() {
+        let limits = Limits {
+            max_elapsed: 11 * SECOND,
+            ..LIMITS
+        };
+        let plan = |delay| limits.plan(standing(1), Verdict::Retry, || Some(delay));
+        assert_eq!(plan(SECOND / 2), Ok(SECOND / 2));
+        assert_eq!(plan(SECOND), Err(GaveUp::Elapsed));
+    }
+
+    #[test]
+    fn the_servers_time_replaces_the_delay_up_to_its_limit() {
+        let plan = |wait| LIMITS.plan(standing(1), Verdict::RetryAfter(wait), || None);
+        assert_eq!(plan(7 * SECOND), Ok(7 * SECOND));
+        assert_eq!(plan(61 * SECOND), Err(GaveUp::RetryAfter));
+    }
+
+    #[test]
+    fn a_back_off_that_ends_ends_the_attempts() {
+        let plan = LIMITS.plan(standing(1), Verdict::Retry, || None);
+        assert_eq!(plan, Err(GaveUp::Backoff));
+    }
+}

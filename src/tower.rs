@@ -1,0 +1,416 @@
+//! The front door for tower: one layer and one service for every stack of policies.
+//!
+//! The service shares the pipeline's state with every clone and with direct calls. Each call
+//! costs one clone of the inner service, one reference count and one allocation.
+//!
+//! # Readiness
+//!
+//! `poll_ready` is always ready and takes nothing: neither a permit of the pipeline's nor the
+//! inner service's readiness. Both are acquired inside the call, in the order of the stack:
+//! a refused call never touches the inner service, the time in which that is not ready
+//! counts against the time limits, and each attempt drives to readiness the very instance
+//! that it calls. What `poll_ready` would say elsewhere (wait, or shed load) the pipeline's
+//! gates decide; put a [`Bulkhead`](crate::Bulkhead) where back-pressure is wanted.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::config::ConfigError;
+use crate::error::{BoxError, Error, Progress};
+use crate::operation::{Operation, Repeatable, cancel_slot, poll_slot};
+use crate::policy::{CallContext, IntoPolicy, Pipeline, Policy, Stack};
+
+/// Hands out the request of each attempt.
+pub trait Replay<Req> {
+    /// The request of the next attempt, from `kept`; `None` when there can be none. It may
+    /// leave `kept` empty, and no attempt follows.
+    fn next(&self, kept: &mut Option<Req>) -> Option<Req>;
+}
+
+/// Every attempt gets a clone of the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cloned;
+
+impl<Req: Clone> Replay<Req> for Cloned {
+    fn next(&self, kept: &mut Option<Req>) -> Option<Req> {
+        kept.clone()
+    }
+}
+
+/// The request is used up by the first attempt; stacks that repeat do not compile with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UsedUp;
+
+impl<Req> Replay<Req> for UsedUp {
+    fn next(&self, kept: &mut Option<Req>) -> Option<Req> {
+        kept.take()
+    }
+}
+
+/// A function makes the copy, or says that there can be none: the request is then used up.
+#[derive(Clone, Copy)]
+pub struct CopiedBy<F>(F);
+
+impl<Req, F: Fn(&Req) -> Option<Req>> Replay<Req> for CopiedBy<F> {
+    fn next(&self, kept: &mut Option<Req>) -> Option<Req> {
+        match (self.0)(kept.as_ref()?) {
+            Some(copy) => Some(copy),
+            None => kept.take(),
+        }
+    }
+}
+
+/// Marks what can hand out a request more than once.
+pub trait ReplayAgain {}
+
+impl ReplayAgain for Cloned {}
+
+impl<F> ReplayAgain for CopiedBy<F> {}
+
+impl<P> Pipeline<P> {
+    /// This pipeline as a tower layer, for requests that can be cloned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mainstay::prelude::*;
+    /// use std::time::Duration;
+    /// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pipeline = Pipeline::builder("echo").timeout(Duration::from_secs(1)).build()?;
+    /// let mut echo = ServiceBuilder::new()
+    ///     .layer(pipeline.layer())
+    ///     .service(service_fn(|n: u32| async move { Ok::<_, std::io::Error>(n) }));
+    /// assert_eq!(echo.ready().await?.call(7).await?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn layer(&self) -> PipelineLayer<P> {
+        self.layer_by(Cloned)
+    }
+
+    /// This pipeline as a tower layer, for any request; it works where no policy repeats.
+    #[must_use]
+    pub fn layer_once(&self) -> PipelineLayer<P, UsedUp> {
+        self.layer_by(UsedUp)
+    }
+
+    /// This pipeline as a tower layer, for requests that `copy` copies. Where it says `None`
+    /// the request is sent once, and never again.
+    #[must_use]
+    pub fn layer_with<Req, F>(&self, copy: F) -> PipelineLayer<P, CopiedBy<F>>
+    where
+        F: Fn(&Req) -> Option<Req>,
+    {
+        self.layer_by(CopiedBy(copy))
+    }
+
+    fn layer_by<R>(&self, replay: R) -> PipelineLayer<P, R> {
+        PipelineLayer {
+            pipeline: self.clone(),
+            replay,
+        }
+    }
+}
+
+/// Any single policy, or a builder of one, as a tower layer.
+///
+/// # Examples
+///
+/// ```
+/// use mainstay::Bulkhead;
+/// use mainstay::tower::IntoLayer;
+/// use tower::{ServiceBuilder, service_fn};
+///
+/// # fn main() -> Result<(), mainstay::ConfigError> {
+/// let service = ServiceBuilder::new()
+///     .layer(Bulkhead::builder().max_concurrent(64).into_layer()?)
+///     .service(service_fn(|n: u32| async move { Ok::<_, std::io::Error>(n) }));
+/// # let _ = service; Ok(())
+/// # }
+/// ```
+pub trait IntoLayer: IntoPolicy + Sized {
+    /// Checks the settings and makes the layer, for requests that can be cloned.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] names the first setting that is out of range.
+    fn into_layer(
+        self,
+    ) -> Result<PipelineLayer<Stack<crate::policy::Identity, Self::Policy>>, ConfigError> {
+        Ok(Pipeline::builder("").policy(self).build()?.layer())
+    }
+}
+
+impl<P: IntoPolicy> IntoLayer for P {}
+
+/// Puts a pipeline around a service; see [`Pipeline::layer`].
+pub struct PipelineLayer<P, R = Cloned> {
+    pipeline: Pipeline<P>,
+    replay: R,
+}
+
+impl<P, R> PipelineLayer<P, R> {
+    /// The same layer, for services whose error is a box and for neighbours that want one:
+    /// the service's error is then [`BoxError`], made by
+    /// [`Error::into_boxed`](crate::Error::into_boxed).
+    #[must_use]
+    pub fn boxed(self) -> BoxedLayer<P, R> {
+        BoxedLayer { layer: self }
+    }
+}
+
+impl<P, R: Clone, S> Layer<S> for PipelineLayer<P, R> {
+    type Service = PipelineService<P, S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        PipelineService {
+            pipeline: self.pipeline.clone(),
+            replay: self.replay.clone(),
+            inner,
+        }
+    }
+}
+
+/// A service with a pipeline around it.
+///
+/// Its error is [`Error<S::Error>`](crate::Error). The module's text says what its readiness
+/// means.
+pub struct PipelineService<P, S, R = Cloned> {
+    pipeline: Pipeline<P>,
+    replay: R,
+    inner: S,
+}
+
+impl<P, S, R> PipelineService<P, S, R> {
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The pipeline around it.
+    pub fn pipeline(&self) -> &Pipeline<P> {
+        &self.pipeline
+    }
+}
+
+/// The future of a [`PipelineService`].
+pub type ServiceFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+impl<P, S, R, Req> Service<Req> for PipelineService<P, S, R>
+where
+    S: Service<Req> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Response: 'static,
+    S::Error: 'static,
+    Req: Send + 'static,
+    R: Replay<Req> + Clone + Send + 'static,
+    P: Send + Sync + 'static,
+    P: for<'a> Policy<'a, ServiceCall<S, Req, R, S::Future>, Operation: Send>,
+{
+    type Response = S::Response;
+    type Error = Error<S::Error>;
+    type Future = ServiceFuture<S::Response, Error<S::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let pipeline = self.pipeline.clone();
+        let operation = ServiceCall {
+            service: self.inner.clone(),
+            replay: self.replay.clone(),
+            request: Some(request),
+            future: None,
+        };
+        Box::pin(async move { pipeline.run(operation).await })
+    }
+}
+
+pin_project! {
+    /// One request to a service: readiness, then the call.
+    #[must_use = "an operation does nothing unless polled"]
+    pub struct ServiceCall<S, Req, R, Fut> {
+        service: S,
+        replay: R,
+        // Empty once no further attempt is possible.
+        request: Option<Req>,
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<S, Req, R> Operation for ServiceCall<S, Req, R, S::Future>
+where
+    S: Service<Req>,
+    R: Replay<Req>,
+{
+    type Output = S::Response;
+    type Error = S::Error;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+        let mut this = self.project();
+        if this.future.is_none() {
+            if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                return Poll::Ready(Err(Error::operation(error)));
+            }
+            let Some(request) = this.replay.next(this.request) else {
+                panic!("polled after its request was used up");
+            };
+            let future = this.service.call(request);
+            this.future.set(Some(future));
+        }
+        poll_slot(this.future, cx)
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<S::Error> {
+        cancel_slot(self.project().future)
+    }
+}
+
+impl<S, Req, R> Repeatable for ServiceCall<S, Req, R, S::Future>
+where
+    S: Service<Req>,
+    R: Replay<Req> + ReplayAgain,
+{
+    fn can_repeat(&self) -> bool {
+        self.request.is_some()
+    }
+}
+
+/// A [`PipelineLayer`] whose services' errors are boxed; see [`PipelineLayer::boxed`].
+pub struct BoxedLayer<P, R = Cloned> {
+    layer: PipelineLayer<P, R>,
+}
+
+impl<P, R: Clone, S> Layer<S> for BoxedLayer<P, R> {
+    type Service = BoxedService<PipelineService<P, S, R>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BoxedService(self.layer.layer(inner))
+    }
+}
+
+/// A service with a pipeline around it, whose errors are boxed.
+#[derive(Clone, Debug)]
+pub struct BoxedService<S>(S);
+
+impl<S, Req, E> Service<Req> for BoxedService<S>
+where
+    S: Service<Req, Error = Error<E>>,
+    E: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = BoxedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Error::into_boxed)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        BoxedFuture {
+            inner: self.0.call(request),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a [`BoxedService`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct BoxedFuture<Fut> {
+        #[pin]
+        inner: Fut,
+    }
+}
+
+impl<Fut, T, E> Future for BoxedFuture<Fut>
+where
+    Fut: Future<Output = Result<T, Error<E>>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx).map_err(Error::into_boxed)
+    }
+}
+
+impl<P, R: Clone> Clone for PipelineLayer<P, R> {
+    fn clone(&self) -> Self {
+        Self {
+            pipeline: self.pipeline.clone(),
+            replay: self.replay.clone(),
+        }
+    }
+}
+
+impl<P, R: Clone> Clone for BoxedLayer<P, R> {
+    fn clone(&self) -> Self {
+        Self {
+            layer: self.layer.clone(),
+        }
+    }
+}
+
+impl<P, S: Clone, R: Clone> Clone for PipelineService<P, S, R> {
+    fn clone(&self) -> Self {
+        Self {
+            pipeline: self.pipeline.clone(),
+            replay: self.replay.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<F> fmt::Debug for CopiedBy<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CopiedBy")
+    }
+}
+
+impl<P, R> fmt::Debug for PipelineLayer<P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PipelineLayer")
+            .field(&self.pipeline)
+            .finish()
+    }
+}
+
+impl<P, R> fmt::Debug for BoxedLayer<P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BoxedLayer").field(&self.layer).finish()
+    }
+}
+
+impl<P, S: fmt::Debug, R> fmt::Debug for PipelineService<P, S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipelineService")
+            .field("pipeline", &self.pipeline)
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, Req, R, Fut> fmt::Debug for ServiceCall<S, Req, R, Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceCall")
+            .field("running", &self.future.is_some())
+            .field("repeatable", &self.request.is_some())
+            .finish_non_exhaustive()
+    }
+}
