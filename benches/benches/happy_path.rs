@@ -107,12 +107,27 @@ fn singles(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
     row!(rows, "bare future", ok().await);
     row!(rows, BASE, tokio::time::timeout(LONG, ok()).await);
     row!(rows, "timeout, ready", ok().timeout(LONG).await);
-    row!(rows, "tokio timeout, pending once", twice(tokio::time::timeout(LONG, pending_once())).await);
-    row!(rows, "timeout, pending once", twice(pending_once().timeout(LONG)).await);
+    row!(
+        rows,
+        "tokio timeout, pending once",
+        twice(tokio::time::timeout(LONG, pending_once())).await
+    );
+    row!(
+        rows,
+        "timeout, pending once",
+        twice(pending_once().timeout(LONG)).await
+    );
 
-    let retry = Retry::builder().backoff(Backoff::none()).max_attempts(4).build()?;
+    let retry = Retry::builder()
+        .backoff(Backoff::none())
+        .max_attempts(4)
+        .build()?;
     row!(rows, "retry, first attempt ok", ok.retry(&retry).await);
-    let unlimited = Retry::builder().backoff(Backoff::none()).max_attempts(4).no_budget().build()?;
+    let unlimited = Retry::builder()
+        .backoff(Backoff::none())
+        .max_attempts(4)
+        .no_budget()
+        .build()?;
     row!(rows, "retry, 3 failures, zero delay", {
         let mut n = 0;
         let flaky = || {
@@ -125,15 +140,27 @@ fn singles(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
     let limiter = limiter()?;
     row!(rows, "rate limit, admit", ok().rate_limit(&limiter).await);
     let counting = mainstay::policy::IntoPolicy::into_policy(CircuitBreaker::builder())?;
-    row!(rows, "breaker closed, count window", ok().circuit_breaker(&counting).await);
+    row!(
+        rows,
+        "breaker closed, count window",
+        ok().circuit_breaker(&counting).await
+    );
     let bulkhead = Bulkhead::builder().max_concurrent(100).build()?;
-    row!(rows, "bulkhead, admit and release", ok().bulkhead(&bulkhead).await);
+    row!(
+        rows,
+        "bulkhead, admit and release",
+        ok().bulkhead(&bulkhead).await
+    );
     let semaphore = tokio::sync::Semaphore::new(100);
     row!(rows, "tokio semaphore, acquire and release", {
         let _permit = semaphore.acquire().await;
         ok().await
     });
-    row!(rows, "fallback not used", ok().fallback(Fallback::value(7)).await);
+    row!(
+        rows,
+        "fallback not used",
+        ok().fallback(Fallback::value(7)).await
+    );
     Ok(())
 }
 
@@ -149,17 +176,33 @@ fn stacks(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
     let erased = pipeline.erase();
     row!(rows, "stack of five, erased", erased.call(ok).await);
     let mut service = pipeline.layer().layer(service_fn(|(): ()| ok()));
-    row!(rows, "stack of five, tower layer", service.ready().await.expect("ready").call(()).await);
-    let mut service = Timeout::new(LONG).into_layer()?.layer(service_fn(|(): ()| ok()));
-    row!(rows, "timeout alone, tower layer", service.ready().await.expect("ready").call(()).await);
+    row!(
+        rows,
+        "stack of five, tower layer",
+        service.ready().await.expect("ready").call(()).await
+    );
+    let mut service = Timeout::new(LONG)
+        .into_layer()?
+        .layer(service_fn(|(): ()| ok()));
+    row!(
+        rows,
+        "timeout alone, tower layer",
+        service.ready().await.expect("ready").call(()).await
+    );
     Ok(())
 }
 
 /// Prints every row's median next to the base's.
 fn summary(names: &[&str]) {
     let medians: Vec<_> = names.iter().map(|name| median(name)).collect();
-    let base = names.iter().position(|name| *name == BASE).and_then(|i| medians[i]);
-    println!("\n{:<40} {:>10} {:>24}", "one call", "ns", "ratio to tokio timeout");
+    let base = names
+        .iter()
+        .position(|name| *name == BASE)
+        .and_then(|i| medians[i]);
+    println!(
+        "\n{:<40} {:>10} {:>24}",
+        "one call", "ns", "ratio to tokio timeout"
+    );
     for (name, median) in names.iter().zip(&medians) {
         if let (Some(ns), Some(base)) = (median, base) {
             println!("{name:<40} {ns:>10.1} {:>24.3}", ns / base);
@@ -170,6 +213,7 @@ fn summary(names: &[&str]) {
 fn median(name: &str) -> Option<f64> {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "../target".into());
     let file = format!("{target}/criterion/{name}/new/estimates.json");
-    let estimates: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
+    let estimates: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
     estimates["median"]["point_estimate"].as_f64()
 }

@@ -7,7 +7,6 @@ use super::state::State;
 use super::{Bulkhead, Shared};
 use crate::config::{ConfigError, require};
 use crate::policy::IntoPolicy;
-use crate::sync::Lock;
 use crate::time;
 
 /// Builds a [`Bulkhead`]; its text has the table of defaults.
@@ -81,7 +80,7 @@ impl BulkheadBuilder {
         let max_queue = self.max_queue.unwrap_or(max_concurrent as usize);
         Ok(Bulkhead {
             shared: Arc::new(Shared {
-                state: Lock::new(State::new(max_concurrent, max_queue)),
+                state: State::new(max_concurrent, max_queue),
                 max_wait: self.max_wait,
             }),
             weight,

@@ -3,6 +3,7 @@
 //! A semaphore with weights, in order of arrival. The decision is made in `state`.
 
 mod builder;
+mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,10 @@ pub use builder::BulkheadBuilder;
 
 use crate::config::ConfigError;
 use crate::error::Refusal;
-use crate::policy::{CallContext, End, Gate, IntoPolicy, Judge, Permit, Waiting, gate_is_policy};
-use crate::sync::{Key, Lock};
+use crate::policy::{
+    Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit, Waiting, gate_is_policy,
+};
+use crate::sync::Key;
 use crate::time::{self, Instant, Timer};
 use state::{Place, State, Wakers};
 
@@ -74,7 +77,7 @@ pub struct Bulkhead {
 
 #[derive(Debug)]
 struct Shared {
-    state: Lock<State<Waker>>,
+    state: State<Waker>,
     max_wait: Duration,
 }
 
@@ -85,7 +88,7 @@ pub struct BulkheadSnapshot {
     /// The most that may be inside.
     pub max_concurrent: u32,
     /// What is inside: the sum of the weights. More than the limit while that was lowered.
-    pub in_use: u64,
+    pub in_use: u32,
     /// How many calls wait.
     pub queued: usize,
 }
@@ -112,7 +115,7 @@ impl Bulkhead {
     ///
     /// [`Refusal::BulkheadFull`] or [`Refusal::TooLarge`].
     pub fn try_acquire(&self, weight: u32) -> Result<Permit<'_, Self>, Refusal> {
-        let place = self.shared.state.lock().try_enter(weight);
+        let place = self.shared.state.try_enter(weight);
         match place {
             Place::TooLarge { limit } => Err(too_large(weight, limit)),
             Place::Admitted => Ok(Permit::new(self, weight)),
@@ -139,14 +142,14 @@ impl Bulkhead {
     /// is refused. A limit of 0 lets nothing in until it is raised; calls of any weight are
     /// then [too large](Refusal::TooLarge).
     pub fn resize(&self, max_concurrent: u32) {
-        let wake = self.shared.state.lock().resize(max_concurrent);
+        let wake = self.shared.state.resize(max_concurrent);
         wake_all(wake);
     }
 
     /// What it holds now.
     #[must_use]
     pub fn snapshot(&self) -> BulkheadSnapshot {
-        let state = self.shared.state.lock();
+        let state = &self.shared.state;
         BulkheadSnapshot {
             max_concurrent: state.limit(),
             in_use: state.in_use(),
@@ -156,18 +159,14 @@ impl Bulkhead {
 
     /// The way in for one who does not wait yet.
     fn enter(&self, weight: u32, cx: &Context<'_>) -> Place {
-        let place = self.shared.state.lock().try_enter(weight);
-        if place != Place::Full {
-            return place;
-        }
         // A waker's clone and drop are foreign code: both happen outside of the lock.
         let mut waker = Some(cx.waker().clone());
-        self.shared.state.lock().enter(weight, &mut waker)
+        self.shared.state.enter(weight, &mut waker)
     }
 
     fn check(&self, key: Key, cx: &Context<'_>) -> Place {
         let mut waker = Some(cx.waker().clone());
-        self.shared.state.lock().check(key, &mut waker)
+        self.shared.state.check(key, &mut waker)
     }
 
     /// Waits on until the time for it is up. `false`: it was, and the place is given up.
@@ -192,12 +191,12 @@ impl Bulkhead {
 
     /// Leaves the queue; `false` when it turns out to have been admitted meanwhile.
     fn leave_queue(&self, key: Key) -> bool {
-        let left = self.shared.state.lock().leave(key);
-        left.map(|left| wake_all(left.admitted)).is_some()
+        let left = self.shared.state.leave(key);
+        left.map(wake_all).is_some()
     }
 
     fn release(&self, weight: u32) {
-        let admitted = self.shared.state.lock().release(weight);
+        let admitted = self.shared.state.release(weight);
         wake_all(admitted);
     }
 }
@@ -243,6 +242,14 @@ impl Gate for Bulkhead {
     type Wait = BulkheadWait;
     /// The slots taken.
     type Ticket = u32;
+
+    fn admit(&self, _: &CallContext<'_>) -> Admission<u32> {
+        match self.shared.state.try_enter(self.weight) {
+            Place::Admitted => Admission::Admitted(self.weight),
+            Place::TooLarge { limit } => Admission::Refused(too_large(self.weight, limit)),
+            Place::Full | Place::Queued(_) => Admission::Wait,
+        }
+    }
 
     fn poll_admit(
         &self,

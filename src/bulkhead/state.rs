@@ -1,20 +1,20 @@
-//! Who is inside, who waits: a pure state, first come first served.
+//! Who is inside, who waits: first come, first served.
 //!
 //! Invariants:
-//! - `in_use` is the sum of the weights admitted and not yet given back.
+//! - The slots in use are the sum of the weights admitted and not yet given back.
 //! - Nobody is admitted past someone who waits.
-//! - Whoever waits could not be admitted when the state was last left: every operation that
+//! - Whoever waits could not be admitted when the lock was last released: everything that
 //!   makes room also hands it out.
 //! - A key that is not in the queue any more was admitted.
 
-use crate::sync::{Key, WaitList};
+use super::slots::Slots;
+use crate::sync::{Key, Lock, WaitList};
 
 #[derive(Debug)]
 pub(super) struct State<W> {
-    limit: u32,
+    slots: Slots,
     max_queue: usize,
-    in_use: u64,
-    queue: WaitList<Waiter<W>>,
+    queue: Lock<WaitList<Waiter<W>>>,
 }
 
 #[derive(Debug)]
@@ -37,117 +37,129 @@ pub(super) enum Place {
     },
 }
 
-/// Those to be woken once the lock is free.
+/// Those to be woken; the lock is free by then.
 pub(super) type Wakers<W> = Vec<W>;
-
-/// What comes out of a lock when someone leaves the queue.
-#[derive(Debug)]
-pub(super) struct Left<W> {
-    /// The one who left; it is only here to be dropped outside.
-    pub(super) _own: Option<W>,
-    pub(super) admitted: Wakers<W>,
-}
 
 impl<W> State<W> {
     pub(super) fn new(limit: u32, max_queue: usize) -> Self {
         Self {
-            limit,
+            slots: Slots::new(limit),
             max_queue,
-            in_use: 0,
-            queue: WaitList::new(),
+            queue: Lock::new(WaitList::new()),
         }
     }
 
     pub(super) fn limit(&self) -> u32 {
-        self.limit
+        self.slots.limit()
     }
 
-    pub(super) fn in_use(&self) -> u64 {
-        self.in_use
+    pub(super) fn in_use(&self) -> u32 {
+        self.slots.in_use()
     }
 
     pub(super) fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.lock().len()
     }
 
     /// Admits at once or not at all.
-    pub(super) fn try_enter(&mut self, weight: u32) -> Place {
-        if weight > self.limit {
-            Place::TooLarge { limit: self.limit }
-        } else if self.queue.is_empty() && self.fits(weight) {
-            self.in_use += u64::from(weight);
+    pub(super) fn try_enter(&self, weight: u32) -> Place {
+        self.slots.try_take(weight)
+    }
+
+    /// Admits at once, or lets wait where there is room; only then `waker` is taken.
+    pub(super) fn enter(&self, weight: u32, waker: &mut Option<W>) -> Place {
+        let mut queue = self.queue.lock();
+        self.slots.mark_queued();
+        let place = self.enter_marked(&mut queue, weight, waker);
+        self.unmark(&queue);
+        place
+    }
+
+    /// The mark keeps newcomers out, and sends everyone who gives slots back to the lock: so
+    /// what does not fit now is looked at again when there is room.
+    fn enter_marked(
+        &self,
+        queue: &mut WaitList<Waiter<W>>,
+        weight: u32,
+        waker: &mut Option<W>,
+    ) -> Place {
+        let limit = self.limit();
+        if weight > limit {
+            Place::TooLarge { limit }
+        } else if queue.is_empty() && self.slots.take_for_head(weight) {
             Place::Admitted
+        } else if queue.len() < self.max_queue {
+            let waker = waker.take();
+            Place::Queued(queue.push_back(Waiter { weight, waker }))
         } else {
             Place::Full
         }
     }
 
-    /// Admits at once, or lets wait where there is room; only then `waker` is taken.
-    pub(super) fn enter(&mut self, weight: u32, waker: &mut Option<W>) -> Place {
-        match self.try_enter(weight) {
-            Place::Full if self.queue.len() < self.max_queue => {
-                let waker = waker.take();
-                Place::Queued(self.queue.push_back(Waiter { weight, waker }))
-            }
-            place => place,
-        }
-    }
-
     /// Where someone stands who waits. While it waits on, `waker` is exchanged for the one
     /// it gave before.
-    pub(super) fn check(&mut self, key: Key, waker: &mut Option<W>) -> Place {
-        let Some(waiter) = self.queue.get_mut(key) else {
-            return Place::Admitted;
-        };
-        if waiter.weight > self.limit {
-            return Place::TooLarge { limit: self.limit };
+    pub(super) fn check(&self, key: Key, waker: &mut Option<W>) -> Place {
+        let mut queue = self.queue.lock();
+        let limit = self.limit();
+        match queue.get_mut(key) {
+            None => Place::Admitted,
+            Some(waiter) if waiter.weight > limit => Place::TooLarge { limit },
+            Some(waiter) => {
+                std::mem::swap(&mut waiter.waker, waker);
+                Place::Queued(key)
+            }
         }
-        std::mem::swap(&mut waiter.waker, waker);
-        Place::Queued(key)
     }
 
     /// Gives up a place in the queue. `None` says that it had been admitted already.
-    pub(super) fn leave(&mut self, key: Key) -> Option<Left<W>> {
-        let waiter = self.queue.remove(key)?;
-        Some(Left {
-            _own: waiter.waker,
-            admitted: self.admit(),
-        })
+    pub(super) fn leave(&self, key: Key) -> Option<Wakers<W>> {
+        let mut queue = self.queue.lock();
+        let left = queue.remove(key)?;
+        let admitted = self.admit(&mut queue);
+        drop(queue);
+        drop(left); // its waker is foreign code
+        Some(admitted)
     }
 
-    pub(super) fn release(&mut self, weight: u32) -> Wakers<W> {
-        self.in_use -= u64::from(weight);
-        self.admit()
+    pub(super) fn release(&self, weight: u32) -> Wakers<W> {
+        if self.slots.give_back(weight) {
+            self.admit(&mut self.queue.lock())
+        } else {
+            Wakers::new()
+        }
     }
 
     /// Changes the limit. What is inside stays inside, even if it is more than the new one.
     ///
     /// Returns those to be woken: the admitted, and everyone who has become too large to be
     /// admitted ever (they are to look at their place).
-    pub(super) fn resize(&mut self, limit: u32) -> Wakers<W> {
-        self.limit = limit;
-        let too_large = self.queue.values_mut().filter(|w| w.weight > limit);
+    pub(super) fn resize(&self, limit: u32) -> Wakers<W> {
+        let mut queue = self.queue.lock();
+        self.slots.set_limit(limit);
+        let too_large = queue.values_mut().filter(|w| w.weight > limit);
         let mut wake: Vec<W> = too_large.filter_map(|w| w.waker.take()).collect();
-        wake.extend(self.admit());
+        wake.extend(self.admit(&mut queue));
         wake
     }
 
-    fn fits(&self, weight: u32) -> bool {
-        self.in_use + u64::from(weight) <= u64::from(self.limit)
-    }
-
     /// Admits from the head of the queue while there is room.
-    fn admit(&mut self) -> Wakers<W> {
-        let mut admitted = Vec::new();
-        while let Some(key) = self.queue.front() {
-            let weight = self.queue.get_mut(key).map_or(0, |waiter| waiter.weight);
-            if !self.fits(weight) {
+    fn admit(&self, queue: &mut WaitList<Waiter<W>>) -> Wakers<W> {
+        let mut admitted = Wakers::new();
+        while let Some(key) = queue.front() {
+            let weight = queue.get_mut(key).map_or(0, |waiter| waiter.weight);
+            if !self.slots.take_for_head(weight) {
                 break;
             }
-            self.in_use += u64::from(weight);
-            admitted.extend(self.queue.remove(key).and_then(|waiter| waiter.waker));
+            admitted.extend(queue.remove(key).and_then(|waiter| waiter.waker));
         }
+        self.unmark(queue);
         admitted
+    }
+
+    fn unmark(&self, queue: &WaitList<Waiter<W>>) {
+        if queue.is_empty() {
+            self.slots.mark_empty();
+        }
     }
 }
 
@@ -159,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    fn enter(state: &mut State<&'static str>, weight: u32, name: &'static str) -> Place {
+    fn enter(state: &State<&'static str>, weight: u32, name: &'static str) -> Place {
         state.enter(weight, &mut Some(name))
     }
 
@@ -172,40 +184,40 @@ mod tests {
 
     #[test]
     fn admits_up_to_the_limit_then_queues_then_refuses() {
-        let mut state = State::new(2, 1);
-        assert_eq!(enter(&mut state, 1, "a"), Place::Admitted);
-        assert_eq!(enter(&mut state, 1, "b"), Place::Admitted);
-        queued(&enter(&mut state, 1, "c"));
-        assert_eq!(enter(&mut state, 1, "d"), Place::Full);
+        let state = State::new(2, 1);
+        assert_eq!(enter(&state, 1, "a"), Place::Admitted);
+        assert_eq!(enter(&state, 1, "b"), Place::Admitted);
+        queued(&enter(&state, 1, "c"));
+        assert_eq!(enter(&state, 1, "d"), Place::Full);
         assert_eq!(state.release(1), ["c"]);
         assert_eq!((state.in_use(), state.queued()), (2, 0));
     }
 
     #[test]
     fn a_newcomer_never_passes_one_who_waits() {
-        let mut state = State::new(3, 9);
-        enter(&mut state, 2, "a");
-        queued(&enter(&mut state, 2, "big"));
-        queued(&enter(&mut state, 1, "small"));
+        let state = State::new(3, 9);
+        enter(&state, 2, "a");
+        queued(&enter(&state, 2, "big"));
+        queued(&enter(&state, 1, "small"));
         assert_eq!(state.try_enter(1), Place::Full);
         assert_eq!(state.release(2), ["big", "small"]);
     }
 
     #[test]
     fn a_small_waiter_runs_at_once_when_the_big_one_ahead_gives_up() {
-        let mut state = State::new(2, 9);
-        enter(&mut state, 1, "a");
-        let big = queued(&enter(&mut state, 2, "big"));
-        queued(&enter(&mut state, 1, "small"));
-        let left = state.leave(big).unwrap();
-        assert_eq!(left.admitted, ["small"]);
+        let state = State::new(2, 9);
+        enter(&state, 1, "a");
+        let big = queued(&enter(&state, 2, "big"));
+        queued(&enter(&state, 1, "small"));
+        let admitted = state.leave(big).unwrap();
+        assert_eq!(admitted, ["small"]);
     }
 
     #[test]
     fn leaving_after_admission_is_told_apart() {
-        let mut state = State::new(1, 9);
-        enter(&mut state, 1, "a");
-        let b = queued(&enter(&mut state, 1, "b"));
+        let state = State::new(1, 9);
+        enter(&state, 1, "a");
+        let b = queued(&enter(&state, 1, "b"));
         assert_eq!(state.check(b, &mut None), Place::Queued(b));
         state.release(1);
         assert_eq!(state.check(b, &mut None), Place::Admitted);
@@ -215,9 +227,9 @@ mod tests {
 
     #[test]
     fn a_lower_limit_lets_the_inside_finish_and_refuses_what_never_fits() {
-        let mut state = State::new(4, 9);
-        enter(&mut state, 4, "a");
-        let big = queued(&enter(&mut state, 3, "big"));
+        let state = State::new(4, 9);
+        enter(&state, 4, "a");
+        let big = queued(&enter(&state, 3, "big"));
         assert_eq!(state.resize(2), ["big"]);
         assert_eq!(state.check(big, &mut None), Place::TooLarge { limit: 2 });
         assert_eq!(state.in_use(), 4);
@@ -229,10 +241,10 @@ mod tests {
 
     #[test]
     fn a_higher_limit_admits_those_who_wait() {
-        let mut state = State::new(1, 9);
-        enter(&mut state, 1, "a");
-        queued(&enter(&mut state, 1, "b"));
-        queued(&enter(&mut state, 1, "c"));
+        let state = State::new(1, 9);
+        enter(&state, 1, "a");
+        queued(&enter(&state, 1, "b"));
+        queued(&enter(&state, 1, "c"));
         assert_eq!(state.resize(u32::MAX), ["b", "c"]);
     }
 
@@ -263,7 +275,7 @@ mod tests {
             ops in prop::collection::vec((0..5u8, 1..5u32, any::<prop::sample::Index>()), 0..120),
         ) {
             let (mut limit, max_queue) = (4, 6);
-            let mut state = State::new(limit, max_queue);
+            let state = State::new(limit, max_queue);
             let mut model = Model::default();
             let mut keys = std::collections::HashMap::new();
             for (name, (op, weight, at)) in ops.into_iter().enumerate() {
@@ -306,7 +318,7 @@ mod tests {
                     _ => {}
                 }
                 let in_use: u32 = model.inside.iter().map(|inside| inside.1).sum();
-                prop_assert_eq!(state.in_use(), u64::from(in_use));
+                prop_assert_eq!(state.in_use(), in_use);
                 prop_assert_eq!(state.queued(), model.waiting.len());
                 for (name, key) in &keys {
                     let waits = model.waiting.iter().any(|waiter| waiter.0 == *name);

@@ -56,6 +56,9 @@ impl<C> IntoPolicy for CircuitBreaker<C> {
 impl<C> Gate for CircuitBreaker<C> {
     type Wait = ();
     type Ticket = u64;
+    fn admit(&self, _: &CallContext<'_>) -> crate::policy::Admission<u64> {
+        crate::policy::Admission::Admitted(0)
+    }
     fn poll_admit(
         &self,
         (): &mut (),

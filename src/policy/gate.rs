@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::CallContext;
+use super::{CallContext, Policy};
 use crate::error::{Error, Progress, Refusal};
 use crate::observe::EventKind;
 use crate::operation::{Operation, Repeatable};
@@ -25,7 +25,10 @@ pub trait Gate {
     /// What an admission says about itself, such as the generation it belongs to.
     type Ticket: Copy;
 
-    /// Admits the call, refuses it, or lets it wait.
+    /// Admits or refuses at once, or says that the call has to wait.
+    fn admit(&self, call: &CallContext<'_>) -> Admission<Self::Ticket>;
+
+    /// Waits for what [`admit`](Self::admit) could not give; called only after that said so.
     ///
     /// # Errors
     ///
@@ -43,6 +46,17 @@ pub trait Gate {
 
     /// Takes an admission back. Called exactly once for each.
     fn settle(&self, ticket: Self::Ticket, end: End);
+}
+
+/// A gate's first answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission<T> {
+    /// Come in.
+    Admitted(T),
+    /// Not now.
+    Refused(Refusal),
+    /// Wait.
+    Wait,
 }
 
 /// How an admitted call ended.
@@ -136,16 +150,42 @@ impl<G: Gate> Drop for Waiting<'_, G> {
 }
 
 enum Stage<'a, G: Gate> {
+    Idle,
     Waiting(Waiting<'a, G>),
     Admitted(Permit<'a, G>),
 }
 
 impl<'a, G: Gate> Stage<'a, G> {
-    /// Back to the start; returns the permit, if there was one.
-    fn restart(&mut self, gate: &'a G) -> Option<Permit<'a, G>> {
-        match mem::replace(self, Self::Waiting(Waiting::new(gate))) {
-            Self::Waiting(_) => None,
-            Self::Admitted(permit) => Some(permit),
+    /// Goes on until the call is admitted.
+    fn poll_admit(
+        &mut self,
+        gate: &'a G,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        if let Self::Idle = self {
+            match gate.admit(call) {
+                Admission::Admitted(ticket) => *self = Self::Admitted(Permit::new(gate, ticket)),
+                Admission::Refused(reason) => return Poll::Ready(Err(reason)),
+                Admission::Wait => *self = Self::Waiting(Waiting::new(gate)),
+            }
+        }
+        if let Self::Waiting(waiting) = self {
+            match ready!(waiting.poll(call, cx)) {
+                Ok(permit) => *self = Self::Admitted(permit),
+                Err(reason) => {
+                    *self = Self::Idle;
+                    return Poll::Ready(Err(reason));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the permit back, if there is one, and is idle again.
+    fn settle(&mut self, end: End) {
+        if let Self::Admitted(permit) = mem::replace(self, Self::Idle) {
+            permit.settle(end);
         }
     }
 }
@@ -169,23 +209,18 @@ impl<'a, G: Gate, O> Gated<'a, G, O> {
     pub(crate) fn new(gate: &'a G, inner: O) -> Self {
         Self {
             inner,
-            stage: Stage::Waiting(Waiting::new(gate)),
+            stage: Stage::Idle,
             gate,
         }
     }
 }
 
 /// Settles the permit as panicked if the operation or the judge unwinds.
-struct Unwinding<'s, 'a, G: Gate> {
-    stage: &'s mut Stage<'a, G>,
-    gate: &'a G,
-}
+struct Unwinding<'s, 'a, G: Gate>(&'s mut Stage<'a, G>);
 
 impl<G: Gate> Drop for Unwinding<'_, '_, G> {
     fn drop(&mut self) {
-        if let Some(permit) = self.stage.restart(self.gate) {
-            permit.settle(End::Panicked);
-        }
+        self.0.settle(End::Panicked);
     }
 }
 
@@ -204,20 +239,11 @@ where
     ) -> Poll<Result<O::Output, Error<O::Error>>> {
         let this = self.project();
         let gate = *this.gate;
-        if let Stage::Waiting(waiting) = this.stage {
-            match ready!(waiting.poll(call, cx)) {
-                Ok(permit) => *this.stage = Stage::Admitted(permit),
-                Err(reason) => {
-                    this.stage.restart(gate);
-                    call.emit(EventKind::Refused(reason));
-                    return Poll::Ready(Err(Error::refused(reason)));
-                }
-            }
+        if let Err(reason) = ready!(this.stage.poll_admit(gate, call, cx)) {
+            call.emit(EventKind::Refused(reason));
+            return Poll::Ready(Err(Error::refused(reason)));
         }
-        let unwinding = Unwinding {
-            stage: this.stage,
-            gate,
-        };
+        let unwinding = Unwinding(this.stage);
         let polled = this.inner.poll(call, cx);
         let end = match &polled {
             Poll::Ready(result) => Some(gate.judge(result.as_ref())),
@@ -225,9 +251,7 @@ where
         };
         mem::forget(unwinding);
         if let Some(end) = end {
-            if let Some(permit) = this.stage.restart(gate) {
-                permit.settle(end);
-            }
+            this.stage.settle(end);
         }
         polled
     }
@@ -235,7 +259,7 @@ where
     fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {
         let this = self.project();
         let progress = this.inner.cancel();
-        this.stage.restart(this.gate);
+        *this.stage = Stage::Idle;
         progress
     }
 }
@@ -250,20 +274,22 @@ where
     }
 }
 
-/// Makes a gate a policy.
-macro_rules! gate_is_policy {
-    ($gate:ty $(, $param:ident)*) => {
-        impl<'a, O: $crate::operation::Operation $(, $param: 'a)*> $crate::policy::Policy<'a, O> for $gate
-        where
-            $gate: $crate::policy::Judge<O::Output, O::Error>,
-        {
-            type Operation = $crate::policy::Gated<'a, $gate, O>;
+/// Every gate is a policy.
+impl<'a, G, O> Policy<'a, O> for G
+where
+    G: Judge<O::Output, O::Error> + 'a,
+    O: Operation,
+{
+    type Operation = Gated<'a, G, O>;
 
-            fn wrap(&'a self, inner: O) -> Self::Operation {
-                $crate::policy::Gated::new(self, inner)
-            }
-        }
-    };
+    fn wrap(&'a self, inner: O) -> Self::Operation {
+        Gated::new(self, inner)
+    }
+}
+
+/// Left for gates that still name it.
+macro_rules! gate_is_policy {
+    ($($any:tt)*) => {};
 }
 pub(crate) use gate_is_policy;
 

@@ -14,7 +14,7 @@ use crate::operation::Operation;
 pub use call::Call;
 pub use context::{Attempt, CallContext};
 pub use erased::{DynPipeline, ErasablePolicy, Leaf};
-pub use gate::{End, Gate, Gated, Judge, Permit};
+pub use gate::{Admission, End, Gate, Gated, Judge, Permit};
 pub(crate) use gate::{Waiting, gate_is_policy};
 pub use pipeline::{Pipeline, PipelineBuilder};
 pub use stack::{Identity, Stack};

@@ -15,6 +15,9 @@ impl IntoPolicy for RateLimiter {
 impl Gate for RateLimiter {
     type Wait = ();
     type Ticket = ();
+    fn admit(&self, _: &CallContext<'_>) -> crate::policy::Admission<()> {
+        crate::policy::Admission::Admitted(())
+    }
     fn poll_admit(
         &self,
         (): &mut (),

@@ -1,0 +1,96 @@
+//! The slots in one word, for those who need not wait: one atomic operation in, one out.
+//!
+//! While someone waits, the word carries a mark. Then nobody takes a slot past the queue, and
+//! whoever gives slots back goes on to hand them out. All of it stands in one word, so that
+//! the order of its changes decides: a release that does not see the mark comes before it,
+//! and whoever set it then sees the slots that were released.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::state::Place;
+
+/// Set while the queue is not empty. The slots in use are the 32 bits below.
+const QUEUED: u64 = 1 << 32;
+
+#[derive(Debug)]
+pub(super) struct Slots {
+    word: AtomicU64,
+    limit: AtomicU32,
+}
+
+impl Slots {
+    pub(super) fn new(limit: u32) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            limit: AtomicU32::new(limit),
+        }
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        // Relaxed: a number of its own. A taker who reads the old limit came before the
+        // change, since its exchange of the word succeeds only if nothing happened between.
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    pub(super) fn in_use(&self) -> u32 {
+        in_use(self.word.load(Ordering::Relaxed))
+    }
+
+    /// Takes slots if they are free and nobody waits.
+    pub(super) fn try_take(&self, weight: u32) -> Place {
+        let limit = self.limit();
+        if weight > limit {
+            Place::TooLarge { limit }
+        } else if self.take(weight, limit, |word| word & QUEUED == 0) {
+            Place::Admitted
+        } else {
+            Place::Full
+        }
+    }
+
+    /// Takes slots for the head of the queue; only under its lock.
+    pub(super) fn take_for_head(&self, weight: u32) -> bool {
+        self.take(weight, self.limit(), |_| true)
+    }
+
+    fn take(&self, weight: u32, limit: u32, open: impl Fn(u64) -> bool) -> bool {
+        let fits =
+            |word| open(word) && in_use(word).checked_add(weight).is_some_and(|n| n <= limit);
+        // Acquire, on success: pairs with the Release of `give_back`, so that whoever takes a
+        // slot sees what its last holder did.
+        self.word
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |word| {
+                fits(word).then(|| word + u64::from(weight))
+            })
+            .is_ok()
+    }
+
+    /// Gives slots back; `true` when someone waits for them.
+    pub(super) fn give_back(&self, weight: u32) -> bool {
+        // Release: pairs with the Acquire of `take`.
+        let before = self.word.fetch_sub(u64::from(weight), Ordering::Release);
+        before & QUEUED != 0
+    }
+
+    /// Says that someone waits; only under the queue's lock.
+    pub(super) fn mark_queued(&self) {
+        self.word.fetch_or(QUEUED, Ordering::Relaxed);
+    }
+
+    /// Says that nobody waits any more; only under the queue's lock.
+    pub(super) fn mark_empty(&self) {
+        self.word.fetch_and(!QUEUED, Ordering::Relaxed);
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is meant"
+)]
+fn in_use(word: u64) -> u32 {
+    word as u32
+}
