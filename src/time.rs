@@ -41,6 +41,11 @@ impl Instant {
         Self(self.0.saturating_add(nanos(span)))
     }
 
+    /// As [`saturating_add`](Self::saturating_add), in nanoseconds.
+    pub(crate) const fn after(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// The span since `earlier`; zero when that lies in the future.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

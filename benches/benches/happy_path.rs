@@ -151,6 +151,10 @@ fn singles(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
         "bulkhead, admit and release",
         ok().bulkhead(&bulkhead).await
     );
+    row!(rows, "bulkhead, try_acquire and drop", {
+        let _permit = bulkhead.try_acquire(1);
+        black_box(1)
+    });
     let semaphore = tokio::sync::Semaphore::new(100);
     row!(rows, "tokio semaphore, acquire and release", {
         let _permit = semaphore.acquire().await;

@@ -12,13 +12,14 @@ use crate::time::{self, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Deadline {
     at: Instant,
-    within: Duration,
+    /// In nanoseconds; `u64::MAX` is no limit.
+    within: u64,
 }
 
 impl Deadline {
     const NEVER: Self = Self {
         at: Instant::NEVER,
-        within: Duration::MAX,
+        within: u64::MAX,
     };
 
     fn is_never(self) -> bool {
@@ -26,7 +27,7 @@ impl Deadline {
     }
 
     fn resolve(self, now: Instant) -> Instant {
-        self.at.min(now.saturating_add(self.within))
+        self.at.min(now.after(self.within))
     }
 }
 
@@ -97,7 +98,7 @@ impl<'p> CallContext<'p> {
     /// The same call, to end within `span` from now at the latest.
     #[must_use]
     pub fn within(mut self, span: Duration) -> Self {
-        self.deadline.within = self.deadline.within.min(span);
+        self.deadline.within = self.deadline.within.min(time::nanos(span));
         self
     }
 

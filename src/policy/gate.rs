@@ -151,7 +151,8 @@ impl<G: Gate> Drop for Waiting<'_, G> {
 
 enum Stage<'a, G: Gate> {
     Idle,
-    Waiting(Waiting<'a, G>),
+    /// Boxed, since few calls wait and all calls would carry the room for it.
+    Waiting(Box<Waiting<'a, G>>),
     Admitted(Permit<'a, G>),
 }
 
@@ -167,7 +168,7 @@ impl<'a, G: Gate> Stage<'a, G> {
             match gate.admit(call) {
                 Admission::Admitted(ticket) => *self = Self::Admitted(Permit::new(gate, ticket)),
                 Admission::Refused(reason) => return Poll::Ready(Err(reason)),
-                Admission::Wait => *self = Self::Waiting(Waiting::new(gate)),
+                Admission::Wait => *self = Self::Waiting(Box::new(Waiting::new(gate))),
             }
         }
         if let Self::Waiting(waiting) = self {

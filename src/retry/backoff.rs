@@ -14,8 +14,9 @@ pub trait Delays {
     /// The delays, in order. When it ends, so do the attempts.
     type Iter: Iterator<Item = Duration>;
 
-    /// The delays of a new call. `seed` is the only source of randomness.
-    fn delays(&self, seed: u64) -> Self::Iter;
+    /// The delays of a new call. `seed` is the only source of randomness, for those that
+    /// need one.
+    fn delays(&self, seed: impl FnOnce() -> u64) -> Self::Iter;
 }
 
 /// Delays that stay, or grow with each attempt, up to a cap, with jitter.
@@ -31,7 +32,7 @@ pub trait Delays {
 /// let backoff = Backoff::exponential(Duration::from_millis(100))
 ///     .max_delay(Duration::from_millis(500))
 ///     .jitter(Jitter::None);
-/// let delays: Vec<u128> = backoff.delays(0).take(4).map(|d| d.as_millis()).collect();
+/// let delays: Vec<u128> = backoff.delays(|| 0).take(4).map(|d| d.as_millis()).collect();
 /// assert_eq!(delays, [100, 200, 400, 500]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -153,7 +154,11 @@ impl Default for Backoff {
 impl Delays for Backoff {
     type Iter = BackoffDelays;
 
-    fn delays(&self, seed: u64) -> BackoffDelays {
+    fn delays(&self, seed: impl FnOnce() -> u64) -> BackoffDelays {
+        let seed = match self.jitter {
+            Jitter::None => 0,
+            Jitter::Full | Jitter::Equal | Jitter::Decorrelated => seed(),
+        };
         let base = nanos(self.base);
         BackoffDelays {
             growth: self.growth,
@@ -243,7 +248,7 @@ where
 {
     type Iter = I::IntoIter;
 
-    fn delays(&self, _: u64) -> I::IntoIter {
+    fn delays(&self, _: impl FnOnce() -> u64) -> I::IntoIter {
         (self.0)().into_iter()
     }
 }
@@ -255,7 +260,7 @@ pub struct ByAttempt<F>(pub(crate) F);
 impl<F: Fn(u32) -> Duration + Clone> Delays for ByAttempt<F> {
     type Iter = ByAttemptDelays<F>;
 
-    fn delays(&self, _: u64) -> ByAttemptDelays<F> {
+    fn delays(&self, _: impl FnOnce() -> u64) -> ByAttemptDelays<F> {
         ByAttemptDelays {
             delay: self.0.clone(),
             attempt: 0,

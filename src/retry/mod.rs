@@ -31,7 +31,7 @@ use crate::observe::{EventKind, GaveUp};
 use crate::operation::{Operation, Repeatable};
 use crate::policy::{CallContext, IntoPolicy, Policy};
 use crate::time::{self, Instant, Timer};
-use plan::{Limits, Standing};
+use plan::{Limits, Standing, Time};
 
 /// Starts an operation again when its result is not good enough.
 ///
@@ -172,44 +172,69 @@ impl<B, C, H> IntoPolicy for Retry<B, C, H> {
 struct Course<I, E> {
     /// Attempts of this retry that have ended.
     attempts: u32,
+    /// Attempts without a pause in between.
+    streak: u32,
+    since: Instant,
+    /// Nothing, while there was no failure: the happy path does not pay for it.
+    past: Option<Past<I, E>>,
+}
+
+/// What came before the present attempt.
+struct Past<I, E> {
     /// How often the operation was started, with what a retry further in has added.
     started: u32,
     last: Option<E>,
     delays: Option<I>,
-    since: Instant,
-    /// Attempts without a pause in between.
-    streak: u32,
 }
 
 impl<I, E> Course<I, E> {
     const fn new() -> Self {
         Self {
             attempts: 0,
-            started: 0,
-            last: None,
-            delays: None,
-            since: Instant::NEVER,
             streak: 0,
+            since: Instant::NEVER,
+            past: None,
         }
     }
 
+    fn past(&mut self) -> &mut Past<I, E> {
+        self.past.get_or_insert(Past {
+            started: 0,
+            last: None,
+            delays: None,
+        })
+    }
+
     fn remember<T>(&mut self, result: Result<T, Error<E>>) {
+        let past = self.past();
         match result {
-            Ok(_) => self.started = self.started.saturating_add(1),
+            Ok(_) => past.started = past.started.saturating_add(1),
             Err(error) => {
-                self.started = self.started.saturating_add(error.attempts());
-                self.last = error.into_last().or(self.last.take());
+                past.started = past.started.saturating_add(error.attempts());
+                past.last = error.into_last().or(past.last.take());
             }
         }
     }
 
-    /// What came before the attempt that is the last.
+    /// Is over; says what came before the attempt that is the last.
     fn end(&mut self) -> Progress<E> {
-        let Self { started, last, .. } = std::mem::replace(self, Self::new());
-        Progress {
-            attempts: started,
-            last,
+        self.attempts = 0;
+        self.streak = 0;
+        self.since = Instant::NEVER;
+        if self.past.is_none() {
+            return Progress::none(); // spares the move of what is empty
         }
+        self.past
+            .take()
+            .map_or_else(Progress::none, |past| Progress {
+                attempts: past.started,
+                last: past.last,
+            })
+    }
+
+    fn yields(&mut self) -> bool {
+        self.streak = (self.streak + 1) % STREAK;
+        self.streak == 0
     }
 }
 
@@ -264,25 +289,38 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     {
         course.attempts = course.attempts.saturating_add(1);
         self.deposit(course.attempts);
-        let verdict = self.classifier.classify(result);
-        if verdict == Verdict::Stop {
-            return None;
+        match self.classifier.classify(result) {
+            Verdict::Stop => None,
+            verdict => self.again(course, result, verdict, can_repeat, call),
         }
-        match self.plan(course, verdict, can_repeat, call) {
-            Ok(delay) => {
-                call.emit(EventKind::Retrying { delay });
-                self.hook.before_wait(&RetryEvent {
-                    attempt: course.attempts,
-                    delay,
-                    result,
-                });
-                Some(delay)
-            }
+    }
+
+    /// There is to be another attempt, if the limits allow it.
+    fn again<T, E>(
+        &self,
+        course: &mut Course<B::Iter, E>,
+        result: Result<&T, &Error<E>>,
+        verdict: Verdict,
+        can_repeat: bool,
+        call: &CallContext<'_>,
+    ) -> Option<Duration>
+    where
+        H: RetryHook<T, E>,
+    {
+        let delay = match self.plan(course, verdict, can_repeat, call) {
+            Ok(delay) => delay,
             Err(limit) => {
                 call.emit(EventKind::GaveUp(limit));
-                None
+                return None;
             }
-        }
+        };
+        call.emit(EventKind::Retrying { delay });
+        self.hook.before_wait(&RetryEvent {
+            attempt: course.attempts,
+            delay,
+            result,
+        });
+        Some(delay)
     }
 
     fn deposit(&self, attempts: u32) {
@@ -299,10 +337,10 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         call: &CallContext<'_>,
     ) -> Result<Duration, GaveUp> {
         let standing = self.standing(course, call);
-        let delays = &mut course.delays;
+        let delays = &mut course.past().delays;
         let delay = self.limits.plan(standing, verdict, || {
-            let delays = delays.get_or_insert_with(|| self.backoff.delays(self.seeds.next()));
-            delays.next()
+            let start = || self.backoff.delays(|| self.seeds.next());
+            delays.get_or_insert_with(start).next()
         })?;
         if !can_repeat {
             return Err(GaveUp::NotRepeatable);
@@ -316,16 +354,16 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     /// Reads the clock only where a limit depends on it.
     fn standing<I, E>(&self, course: &Course<I, E>, call: &CallContext<'_>) -> Standing {
         let timed = self.limits.limits_time() || call.has_deadline();
-        let now = if timed {
-            time::now()
-        } else {
-            Instant::from_nanos(0)
-        };
         Standing {
             attempts: course.attempts,
-            started: course.since,
-            now,
-            deadline: call.deadline(now),
+            time: timed.then(|| {
+                let now = time::now();
+                Time {
+                    started: course.since,
+                    now,
+                    deadline: call.deadline(now),
+                }
+            }),
         }
     }
 }
@@ -391,13 +429,6 @@ where
             attempts: earlier.attempts.saturating_add(latest.attempts),
             last: latest.last.or(earlier.last),
         }
-    }
-}
-
-impl<I, E> Course<I, E> {
-    fn yields(&mut self) -> bool {
-        self.streak = (self.streak + 1) % STREAK;
-        self.streak == 0
     }
 }
 

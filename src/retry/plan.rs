@@ -19,6 +19,13 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing {
     pub(crate) attempts: u32,
+    /// `None` where nothing limits the time: then no clock was read.
+    pub(crate) time: Option<Time>,
+}
+
+/// A moment in a call whose time is limited.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
     pub(crate) started: Instant,
     pub(crate) now: Instant,
     pub(crate) deadline: Instant,
@@ -50,10 +57,16 @@ impl Limits {
             Verdict::RetryAfter(wait) => wait,
             Verdict::Retry | Verdict::Stop => next_delay().ok_or(GaveUp::Backoff)?,
         };
-        if delay >= standing.deadline.since(standing.now) {
+        standing
+            .time
+            .map_or(Ok(delay), |time| self.fits(time, delay))
+    }
+
+    fn fits(&self, time: Time, delay: Duration) -> Result<Duration, GaveUp> {
+        if delay >= time.deadline.since(time.now) {
             return Err(GaveUp::Deadline);
         }
-        let elapsed = standing.now.since(standing.started);
+        let elapsed = time.now.since(time.started);
         if delay >= self.max_elapsed.saturating_sub(elapsed) {
             return Err(GaveUp::Elapsed);
         }
@@ -79,9 +92,15 @@ mod tests {
     fn standing(attempts: u32) -> Standing {
         Standing {
             attempts,
+            time: Some(time(Instant::NEVER)),
+        }
+    }
+
+    fn time(deadline: Instant) -> Time {
+        Time {
             started: at(0),
             now: at(10),
-            deadline: Instant::NEVER,
+            deadline,
         }
     }
 
@@ -97,7 +116,7 @@ mod tests {
     fn no_wait_is_begun_that_cannot_end_before_the_deadline() {
         let plan = |deadline| {
             let standing = Standing {
-                deadline: at(deadline),
+                time: Some(time(at(deadline))),
                 ..standing(1)
             };
             LIMITS.plan(standing, Verdict::Retry, || Some(SECOND))
@@ -110,7 +129,7 @@ mod tests {
     #[test]
     fn a_zero_delay_needs_time_left_all_the_same() {
         let standing = Standing {
-            deadline: at(10),
+            time: Some(time(at(10))),
             ..standing(1)
         };
         let plan = LIMITS.plan(standing, Verdict::Retry, || Some(Duration::ZERO));
