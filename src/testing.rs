@@ -1,9 +1,132 @@
 //! Tools of the unit tests.
 
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::time::{Timer, now};
+
 /// How many cases a model test runs: the environment may ask for more.
 pub(crate) fn cases() -> u32 {
     std::env::var("MAINSTAY_CASES")
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(10_000)
+}
+
+/// When a future that is pending is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// In the very poll that left it pending.
+    Pending,
+    /// When it has been woken, instead of being polled again: it may have been handed
+    /// something that it has not seen yet.
+    Woken,
+}
+
+/// Drops a future at every point at which it can be dropped: unpolled, then after one poll,
+/// after two, and so on until it ends by itself; each time in both ways of [`Cut`].
+///
+/// After each drop `check` is told how many polls there were: it should find everything
+/// given back, and the next call working. Returns how many drops there were.
+pub(crate) async fn drop_at_every_poll<Fut: Future>(
+    mut start: impl FnMut() -> Fut,
+    mut check: impl AsyncFnMut(usize),
+) -> usize {
+    const MOST: usize = 10_000;
+    let mut drops = 0;
+    for cut in [Cut::Pending, Cut::Woken] {
+        let mut polls = 0;
+        while run_for(polls, cut, start()).await.is_none() {
+            assert!(polls < MOST, "still pending after {MOST} polls");
+            check(polls).await;
+            drops += 1;
+            polls += 1;
+        }
+        check(polls).await;
+    }
+    drops
+}
+
+/// Polls `future` so often at most, then drops it; what it yielded, if it came to that.
+pub(crate) async fn run_for<Fut: Future>(
+    polls: usize,
+    cut: Cut,
+    future: Fut,
+) -> Option<Fut::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 && cut == Cut::Pending => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Awaits a future that may panic; the panic's payload, if it did. The future is dropped.
+pub(crate) async fn catch_panic<Fut: Future>(
+    future: Fut,
+) -> Result<Fut::Output, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        },
+    )
+    .await
+}
+
+/// Polls a future outside of every runtime until it ends: whatever touches tokio's timer
+/// panics.
+pub(crate) fn spin<Fut: Future>(future: Fut) -> Fut::Output {
+    let mut future = pin!(future);
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..1_000_000 {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+    }
+    panic!("still pending after a million polls");
+}
+
+/// Sleeps on the crate's own timer.
+pub(crate) async fn sleep(span: Duration) {
+    let until = now().saturating_add(span);
+    let mut timer = Timer::new();
+    poll_fn(|cx| timer.poll_until(until, cx)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_future_of_three_polls_is_dropped_three_times_in_each_way() {
+        let mut seen = Vec::new();
+        let two_yields = || async {
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+        };
+        let drops = drop_at_every_poll(two_yields, async |polls| seen.push(polls)).await;
+        assert_eq!(drops, 6);
+        assert_eq!(seen, [0, 1, 2, 3, 0, 1, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_caught() {
+        let caught = catch_panic(async { panic!("told") }).await.map(|(): ()| ());
+        assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"told"));
+    }
 }
