@@ -101,7 +101,8 @@ impl<B, C, H> RetryBuilder<B, C, H> {
     }
 
     /// The delays between attempts, from an iterator made anew for each call; when it ends,
-    /// so do the attempts. They are used as they are: no cap, no jitter.
+    /// so do the attempts. They are used as they are: no cap, no jitter. A delay that
+    /// [`Verdict::RetryAfter`] replaces is taken all the same.
     pub fn delays<F, I>(self, delays: F) -> RetryBuilder<FromIter<F>, C, H>
     where
         F: Fn() -> I,

@@ -40,22 +40,24 @@ impl Limits {
     /// The wait before the next attempt, or why there is none.
     ///
     /// A wait is only begun when it ends before the deadline and within the policy's own
-    /// time; at the very instant of either it is too late.
+    /// time; at the very instant of either it is too late. The back-off moves on also where
+    /// the server's time replaces its delay: the n-th delay belongs to the n-th attempt.
     pub(crate) fn plan(
         &self,
         standing: Standing,
         verdict: Verdict,
         next_delay: impl FnOnce() -> Option<Duration>,
     ) -> Result<Duration, GaveUp> {
-        if standing.attempts >= self.max_attempts {
+        if self.max_attempts != u32::MAX && standing.attempts >= self.max_attempts {
             return Err(GaveUp::Attempts);
         }
+        let own = next_delay().ok_or(GaveUp::Backoff)?;
         let delay = match verdict {
             Verdict::RetryAfter(wait) if wait > self.max_retry_after => {
                 return Err(GaveUp::RetryAfter);
             }
             Verdict::RetryAfter(wait) => wait,
-            Verdict::Retry | Verdict::Stop => next_delay().ok_or(GaveUp::Backoff)?,
+            Verdict::Retry | Verdict::Stop => own,
         };
         standing
             .time
@@ -63,11 +65,11 @@ impl Limits {
     }
 
     fn fits(&self, time: Time, delay: Duration) -> Result<Duration, GaveUp> {
-        if delay >= time.deadline.since(time.now) {
+        if time.deadline != Instant::NEVER && delay >= time.deadline.since(time.now) {
             return Err(GaveUp::Deadline);
         }
         let elapsed = time.now.since(time.started);
-        if delay >= self.max_elapsed.saturating_sub(elapsed) {
+        if self.limits_time() && delay >= self.max_elapsed.saturating_sub(elapsed) {
             return Err(GaveUp::Elapsed);
         }
         Ok(delay)
@@ -149,14 +151,64 @@ mod tests {
 
     #[test]
     fn the_servers_time_replaces_the_delay_up_to_its_limit() {
-        let plan = |wait| LIMITS.plan(standing(1), Verdict::RetryAfter(wait), || None);
+        let plan = |wait| LIMITS.plan(standing(1), Verdict::RetryAfter(wait), || Some(SECOND));
         assert_eq!(plan(7 * SECOND), Ok(7 * SECOND));
         assert_eq!(plan(61 * SECOND), Err(GaveUp::RetryAfter));
     }
 
     #[test]
     fn a_back_off_that_ends_ends_the_attempts() {
-        let plan = LIMITS.plan(standing(1), Verdict::Retry, || None);
-        assert_eq!(plan, Err(GaveUp::Backoff));
+        for verdict in [Verdict::Retry, Verdict::RetryAfter(SECOND)] {
+            let plan = LIMITS.plan(standing(1), verdict, || None);
+            assert_eq!(plan, Err(GaveUp::Backoff));
+        }
+    }
+
+    #[test]
+    fn the_longest_wait_breaks_no_limit_that_is_not_there() {
+        let limits = Limits {
+            max_retry_after: Duration::MAX,
+            ..LIMITS
+        };
+        let now = Instant::from_nanos(0);
+        let standing = Standing {
+            time: Some(Time {
+                now,
+                ..time(Instant::NEVER)
+            }),
+            ..standing(1)
+        };
+        for wait in [Duration::from_nanos(u64::MAX), Duration::MAX] {
+            for verdict in [Verdict::Retry, Verdict::RetryAfter(wait)] {
+                assert_eq!(limits.plan(standing, verdict, || Some(wait)), Ok(wait));
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_wait_still_breaks_a_limit_that_is_there() {
+        let late = Standing {
+            time: Some(time(Instant::from_nanos(u64::MAX - 1))),
+            ..standing(1)
+        };
+        let plan = |limits: Limits, standing| {
+            limits.plan(standing, Verdict::Retry, || Some(Duration::MAX))
+        };
+        assert_eq!(plan(LIMITS, late), Err(GaveUp::Deadline));
+        let limits = Limits {
+            max_elapsed: Duration::MAX - SECOND,
+            ..LIMITS
+        };
+        assert_eq!(plan(limits, standing(1)), Err(GaveUp::Elapsed));
+    }
+
+    #[test]
+    fn the_highest_number_of_attempts_is_no_limit() {
+        let limits = Limits {
+            max_attempts: u32::MAX,
+            ..LIMITS
+        };
+        let plan = limits.plan(standing(u32::MAX), Verdict::Retry, || Some(SECOND));
+        assert_eq!(plan, Ok(SECOND));
     }
 }
