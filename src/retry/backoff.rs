@@ -4,6 +4,9 @@
 //! setting overflows; the cap is applied after the jitter. The jitters are those of
 //! "Exponential Backoff And Jitter" (M. Brooker, AWS Architecture Blog, 2015).
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use crate::config::{ConfigError, require};
@@ -167,6 +170,7 @@ impl Delays for Backoff {
             cap: nanos(self.max_delay),
             current: base,
             previous: 0,
+            power: 1.0,
             random: fastrand::Rng::with_seed(seed),
         }
     }
@@ -183,6 +187,8 @@ pub struct BackoffDelays {
     current: u64,
     /// The one before it (Fibonacci), or the last delay handed out (decorrelated).
     previous: u64,
+    /// The factor to the power of the attempts so far: rounding must not add up.
+    power: f64,
     random: fastrand::Rng,
 }
 
@@ -193,7 +199,10 @@ impl BackoffDelays {
         self.current = match self.growth {
             Growth::Constant => due,
             Growth::Linear => due.saturating_add(self.base),
-            Growth::Exponential { factor } => scale(due, factor),
+            Growth::Exponential { factor } => {
+                self.power *= factor;
+                scale(self.base, self.power).max(due)
+            }
             Growth::Fibonacci => due.saturating_add(std::mem::replace(&mut self.previous, due)),
         };
         due
@@ -206,15 +215,15 @@ impl BackoffDelays {
     }
 }
 
-/// `f64` to integer saturates, and a factor that is not a number leaves zero.
+/// `f64` to integer saturates, and what is not a number becomes zero.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "53 bits of a delay are exact to a microsecond in a century"
 )]
-fn scale(delay: u64, factor: f64) -> u64 {
-    (delay as f64 * factor) as u64
+fn scale(base: u64, power: f64) -> u64 {
+    (base as f64 * power) as u64
 }
 
 impl Iterator for BackoffDelays {
