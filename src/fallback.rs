@@ -1,5 +1,8 @@
 //! Another answer in place of a failure.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::future::{Future, Ready, ready as ready_future};
@@ -29,7 +32,9 @@ use crate::policy::{CallContext, IntoPolicy, Policy};
 ///
 /// # Cancel safety
 ///
-/// Dropping the call drops the operation or its alternative, whichever runs.
+/// Dropping the call drops the operation or its alternative, whichever runs. A time limit
+/// that ends the alternative knows the number of attempts, but no last error: that was
+/// given to the alternative.
 ///
 /// # Examples
 ///
@@ -275,7 +280,8 @@ where
         let this = self.project();
         let mut progress = this.inner.cancel();
         let answer: Progress<O::Error> = crate::operation::cancel_slot(this.answer);
-        progress.attempts += answer.attempts + std::mem::take(this.attempts);
+        let started = std::mem::take(this.attempts).saturating_add(answer.attempts);
+        progress.attempts = progress.attempts.saturating_add(started);
         progress
     }
 }
