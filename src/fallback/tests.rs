@@ -47,3 +47,226 @@ async fn the_number_of_attempts_saturates() {
     let error = call.fallback(&fallback).timeout(SECOND).await.unwrap_err();
     assert_eq!(error.attempts(), u32::MAX);
 }
+
+fn failing() -> impl Future<Output = Result<u32, &'static str>> {
+    std::future::ready(Err("down"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_with_a_value_a_function_or_another_operation() {
+    assert_eq!(failing.fallback(Fallback::value(7)).await, Ok(7));
+    let told = Fallback::with(|error: Error<&str>| u32::try_from(error.to_string().len()).unwrap());
+    assert_eq!(failing.fallback(&told).await, Ok(4));
+    let other = Fallback::call(|_| async {
+        sleep(SECOND).await;
+        Ok(9)
+    });
+    assert_eq!(failing.fallback(other).await, Ok(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_is_left_alone() {
+    let started = Cell::new(0);
+    let fallback = Fallback::with(|_: Error<&str>| {
+        started.set(started.get() + 1);
+        0
+    });
+    let fine = || async { Ok::<u32, &str>(1) };
+    assert_eq!(fine.fallback(&fallback).await, Ok(1));
+    assert_eq!(started.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_alternative_sees_why() {
+    let seen = RefCell::new(Vec::new());
+    let fallback = Fallback::with(|error: Error<&str>| seen.borrow_mut().push(error));
+    let hang = || pending::<Result<(), &str>>();
+    hang.timeout(SECOND).fallback(&fallback).await.unwrap();
+    let full = Bulkhead::builder()
+        .max_concurrent(1)
+        .max_queue(0)
+        .build()
+        .unwrap();
+    let held = full.try_acquire(1).unwrap();
+    hang.bulkhead(&full).fallback(&fallback).await.unwrap();
+    drop(held);
+    let broken = || async { Err("down") };
+    let retry = Retry::exponential(SECOND);
+    broken.retry(&retry).fallback(&fallback).await.unwrap();
+    let seen = seen.into_inner();
+    assert!(seen[0].is_timed_out());
+    assert!(matches!(
+        seen[1].refusal(),
+        Some(Refusal::BulkheadFull { .. })
+    ));
+    assert_eq!((seen[2].attempts(), seen[2].last()), (3, Some(&"down")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_predicate_says_when() {
+    let only_late = Fallback::value(7).when(|error: &Error<&str>| error.is_timed_out());
+    let error = failing.fallback(&only_late).await.unwrap_err();
+    assert_eq!(error, Error::operation("down"));
+    let hang = || pending::<Result<u32, &str>>();
+    assert_eq!(hang.timeout(SECOND).fallback(&only_late).await, Ok(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_own_failure_surfaces_and_counts() {
+    let worse = Fallback::call(|_| async { Err::<u32, _>("worse") });
+    let error = failing.fallback(&worse).await.unwrap_err();
+    assert_eq!((error.attempts(), error.last()), (2, Some(&"worse")));
+    let retry = Retry::exponential(SECOND);
+    let error = failing.retry(&retry).fallback(&worse).await.unwrap_err();
+    assert_eq!((error.attempts(), error.last()), (4, Some(&"worse")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fallbacks_chain() {
+    let worse = Fallback::call(|_| async { Err::<u32, _>("worse") });
+    let last = Fallback::with(|error: Error<&str>| error.attempts());
+    assert_eq!(failing.fallback(&worse).fallback(&last).await, Ok(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outer_limit_cuts_the_alternative_and_knows_its_attempt() {
+    let slow = Fallback::call(|_: Error<&str>| pending());
+    let error = failing.fallback(&slow).timeout(SECOND).await.unwrap_err();
+    assert_eq!((error.attempts(), error.last()), (2, None));
+    let hang = || pending::<Result<u32, &str>>();
+    let error = hang.fallback(&slow).timeout(SECOND).await.unwrap_err();
+    assert_eq!((error.attempts(), error.last()), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_around_it_starts_the_operation_again_not_the_alternative() {
+    let log = RefCell::new(Vec::new());
+    let fallback = Fallback::call(|_: Error<&str>| {
+        log.borrow_mut().push("alternative");
+        async { Err::<(), _>("worse") }
+    });
+    let operation = || {
+        log.borrow_mut().push("operation");
+        async { Err("down") }
+    };
+    let retry = Retry::exponential(SECOND);
+    let error = operation
+        .fallback(&fallback)
+        .retry(&retry)
+        .await
+        .unwrap_err();
+    assert_eq!(error.attempts(), 6);
+    assert_eq!(*log.borrow(), ["operation", "alternative"].repeat(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happened_is_seen_by_the_observer() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&events);
+    let pipeline = Pipeline::builder("prices")
+        .observe(move |event: &Event<'_>| {
+            told.lock()
+                .unwrap()
+                .push((event.pipeline.to_owned(), event.kind));
+        })
+        .fallback(Fallback::value(7).when(|error: &Error<&str>| error.is_timed_out()))
+        .timeout(SECOND)
+        .build()
+        .unwrap();
+    assert_eq!(pipeline.call(|| async { Ok(1) }).await, Ok(1));
+    pipeline.call(failing).await.unwrap_err();
+    assert!(events.lock().unwrap().is_empty());
+    assert_eq!(pipeline.call(pending).await, Ok(7));
+    let timed_out = EventKind::TimedOut { after: SECOND };
+    let want = [timed_out, EventKind::FellBack].map(|kind| ("prices".to_owned(), kind));
+    assert_eq!(*events.lock().unwrap(), want);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_at_every_poll_nothing_is_left_running() {
+    let alive = Cell::new(0);
+    let slow = async |error: bool| {
+        let _guard = Alive::new(&alive);
+        sleep(SECOND).await;
+        sleep(SECOND).await;
+        if error { Err("down") } else { Ok(1) }
+    };
+    let fallback = Fallback::call(|_: Error<&str>| slow(false));
+    let call = || (|| slow(true)).fallback(&fallback);
+    let drops = drop_at_every_poll(call, async |_| assert_eq!(alive.get(), 0)).await;
+    assert_eq!(drops, 10);
+    assert_eq!(call().await, Ok(1));
+}
+
+struct Alive<'a>(&'a Cell<i32>);
+
+impl<'a> Alive<'a> {
+    fn new(alive: &'a Cell<i32>) -> Self {
+        alive.set(alive.get() + 1);
+        Self(alive)
+    }
+}
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Trap 76.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_any_callback_harms_nothing() {
+    let angry = Cell::new(true);
+    let check = |what: &str| assert!(!angry.get(), "{what}");
+    let with = Fallback::with(|_: Error<&str>| check("function"));
+    let other = Fallback::call(|_: Error<&str>| {
+        check("start");
+        async { Ok(()) }
+    });
+    let inside = Fallback::call(|_: Error<&str>| async {
+        check("alternative");
+        Ok(())
+    });
+    let when = Fallback::value(()).when(|_: &Error<&str>| {
+        check("predicate");
+        true
+    });
+    let broken = || async { Err::<(), _>("down") };
+    for expected in [true, false] {
+        angry.set(expected);
+        assert_eq!(catch_panic(broken.fallback(&with)).await.is_err(), expected);
+        assert_eq!(
+            catch_panic(broken.fallback(&other)).await.is_err(),
+            expected
+        );
+        assert_eq!(
+            catch_panic(broken.fallback(&inside)).await.is_err(),
+            expected
+        );
+        assert_eq!(catch_panic(broken.fallback(&when)).await.is_err(), expected);
+    }
+}
+
+/// Trap 76: the operation's permits are back although the alternative panics.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_alternative_leaves_the_bulkhead_whole() {
+    let bulkhead = Bulkhead::builder().max_concurrent(1).build().unwrap();
+    let fallback = Fallback::with(|_: Error<&str>| panic!("angry"));
+    let broken = || async { Err::<(), _>("down") };
+    let call = broken.bulkhead(&bulkhead).fallback(&fallback);
+    assert!(catch_panic(call).await.is_err());
+    let call = broken.fallback(&fallback).bulkhead(&bulkhead);
+    assert!(catch_panic(call).await.is_err());
+    assert_eq!(bulkhead.snapshot().in_use, 0);
+}
+
+#[test]
+fn it_needs_no_runtime() {
+    assert_eq!(spin(failing.fallback(Fallback::value(7))), Ok(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bare_future_falls_back_too() {
+    let once = async { Err::<u32, _>("down") };
+    assert_eq!(once.fallback(Fallback::value(7)).await, Ok(7));
+}
