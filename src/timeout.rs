@@ -3,6 +3,9 @@
 //! The timer is armed when the operation is pending for the first time: an operation that
 //! is ready at once reads no clock and touches no timer.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
