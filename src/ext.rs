@@ -99,7 +99,7 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
     where
         P: Policy<'a, Self::Operation>,
     {
-        call(self).through(pipeline)
+        pipeline.run(self.into_operation())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::{Attempt, CallContext, Gated, Pipeline, Policy};
+use super::{Attempt, CallContext, Gated, Part, Pipeline, Policy};
 use crate::bulkhead::Bulkhead;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::error::Error;
@@ -134,12 +134,19 @@ impl<'p, O: Operation> Call<'p, O> {
         self.map(|inner| FallingBack::new(fallback, inner))
     }
 
-    /// Puts a whole pipeline around.
+    /// Puts a whole pipeline around. What the policies so far do is still told to the
+    /// observer of the pipeline that they are of.
     pub fn through<'a, P>(self, pipeline: &'a Pipeline<P>) -> Call<'a, P::Operation>
     where
-        P: Policy<'a, O>,
+        P: Policy<'a, Part<'p, O>>,
     {
-        pipeline.run(self.operation)
+        let part = Part::new(self.operation, self.context.source());
+        pipeline.run(part).inherit(&self.context)
+    }
+
+    fn inherit(mut self, other: &CallContext<'_>) -> Self {
+        self.context = self.context.during(other);
+        self
     }
 }
 

@@ -109,6 +109,27 @@ impl<'p> CallContext<'p> {
         self
     }
 
+    /// The same call, with the deadline of `other` as well.
+    pub(crate) fn during(mut self, other: &CallContext<'_>) -> Self {
+        self.deadline.at = self.deadline.at.min(other.deadline.at);
+        self.within(other.deadline.within)
+    }
+
+    /// The same call, in the hands of another pipeline, if it is one's.
+    pub(crate) fn told_to<'s>(&self, source: Option<&'s Source>) -> CallContext<'s>
+    where
+        'p: 's,
+    {
+        CallContext {
+            source: source.or(self.source),
+            ..*self
+        }
+    }
+
+    pub(crate) const fn source(&self) -> Option<&'p Source> {
+        self.source
+    }
+
     /// Tells the pipeline's observer, if there is one.
     pub fn emit(&self, kind: EventKind) {
         observe::emit(self.source, self.attempt, kind);

@@ -5,6 +5,7 @@ mod call;
 mod context;
 mod erased;
 mod gate;
+mod part;
 mod pipeline;
 mod stack;
 
@@ -16,6 +17,7 @@ pub use context::{Attempt, CallContext};
 pub use erased::{DynPipeline, ErasablePolicy, Leaf};
 pub use gate::{Admission, End, Gate, Gated, Judge, Permit};
 pub(crate) use gate::{Waiting, gate_is_policy};
+pub use part::Part;
 pub use pipeline::{Pipeline, PipelineBuilder};
 pub use stack::{Identity, Stack};
 

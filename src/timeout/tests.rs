@@ -2,13 +2,13 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio_test::task;
 
-use crate::observe::Event;
+use crate::observe::{Event, EventKind};
 use crate::prelude::*;
 use crate::testing::{catch_panic, drop_at_every_poll, sleep, spin};
 use crate::time::{Instant, now};
@@ -289,6 +289,65 @@ async fn a_call_during_another_inherits_its_deadline() {
     let call = outer.call_with(|_| inner.call(failing));
     assert!(call.await.unwrap_err().is_timed_out());
     assert_eq!(now().since(start), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inherited_deadline_holds_through_a_whole_pipeline() {
+    let outer = Pipeline::builder("page").timeout(SECOND).build().unwrap();
+    let part = Pipeline::builder("part")
+        .timeout(9 * SECOND)
+        .build()
+        .unwrap();
+    let again = Pipeline::builder("again")
+        .retry(Retry::builder().backoff(Backoff::constant(2 * SECOND).jitter(super_none())))
+        .build()
+        .unwrap();
+    let start = now();
+    let remaining = Cell::new(None);
+    let call = outer.call_with(|attempt| {
+        let failing = |attempt: Attempt| {
+            remaining.set(attempt.remaining());
+            ready(Answer::Err("down"))
+        };
+        part.call_with(failing).during(attempt).through(&again)
+    });
+    let error = call.await.unwrap_err();
+    assert_eq!(remaining.get(), Some(SECOND));
+    assert_eq!((now(), error.attempts()), (start, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_through_another_pipeline_is_told_to_its_own_observer() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let named = |name: &'static str| {
+        let log = Arc::clone(&log);
+        Pipeline::builder(name).observe(move |event: &Event<'_>| {
+            let told = (name, event.pipeline.to_owned(), event.attempt, event.kind);
+            log.lock().unwrap().push(told);
+        })
+    };
+    let inner = named("inner").timeout(SECOND).build().unwrap();
+    let retry = Retry::builder().max_attempts(2).backoff(Backoff::none());
+    let outer = named("outer")
+        .timeout(5 * SECOND)
+        .retry(retry)
+        .build()
+        .unwrap();
+    let call = inner.call(pending::<Answer>).through(&outer);
+    assert_eq!(call.await.unwrap_err().attempts(), 2);
+    let by = |name: &'static str, attempt, kind| (name, name.to_owned(), attempt, kind);
+    let timed_out = EventKind::TimedOut { after: SECOND };
+    let retrying = EventKind::Retrying {
+        delay: Duration::ZERO,
+    };
+    let gave_up = EventKind::GaveUp(crate::observe::GaveUp::Attempts);
+    let want = [
+        by("inner", 1, timed_out),
+        by("outer", 1, retrying),
+        by("inner", 2, timed_out),
+        by("outer", 2, gave_up),
+    ];
+    assert_eq!(*log.lock().unwrap(), want);
 }
 
 #[tokio::test(start_paused = true)]
