@@ -112,7 +112,8 @@ impl<'p> CallContext<'p> {
     /// The same call, with the deadline of `other` as well.
     pub(crate) fn during(mut self, other: &CallContext<'_>) -> Self {
         self.deadline.at = self.deadline.at.min(other.deadline.at);
-        self.within(other.deadline.within)
+        self.deadline.within = self.deadline.within.min(other.deadline.within);
+        self
     }
 
     /// The same call, in the hands of another pipeline, if it is one's.

@@ -86,7 +86,7 @@ proptest! {
         prop_assert!(backoff.check().is_ok());
         let backoff = backoff.jitter(Jitter::None);
         let mut previous = Duration::ZERO;
-        for (n, delay) in (1..=300).zip(backoff.delays(0)) {
+        for (n, delay) in (1..=300).zip(backoff.delays(|| 0)) {
             prop_assert!(delay >= previous, "{previous:?} then {delay:?} at {n}");
             prop_assert!(delay <= backoff.max_delay);
             let want = capped(&backoff, due(&backoff, n));
@@ -100,11 +100,11 @@ proptest! {
     #[test]
     fn jitter_stays_in_its_range_and_under_the_cap(backoff in backoff(), seed: u64) {
         let base = nanos(backoff.base);
-        let plain: Vec<_> = backoff.jitter(Jitter::None).delays(0).take(300).collect();
+        let plain: Vec<_> = backoff.jitter(Jitter::None).delays(|| 0).take(300).collect();
         for jitter in JITTERS {
             let backoff = backoff.jitter(jitter);
             let mut previous = ns(base);
-            for (delay, due) in backoff.delays(seed).zip(&plain) {
+            for (delay, due) in backoff.delays(|| seed).zip(&plain) {
                 let (low, high) = match jitter {
                     Jitter::None => (*due, *due),
                     Jitter::Full => (Duration::ZERO, *due),
@@ -122,7 +122,7 @@ proptest! {
     fn the_same_seed_gives_the_same_delays(backoff in backoff(), seed: u64) {
         for jitter in JITTERS {
             let backoff = backoff.jitter(jitter);
-            prop_assert!(backoff.delays(seed).take(50).eq(backoff.delays(seed).take(50)));
+            prop_assert!(backoff.delays(|| seed).take(50).eq(backoff.delays(|| seed).take(50)));
         }
     }
 
@@ -133,7 +133,7 @@ proptest! {
     ) {
         for jitter in JITTERS {
             let odd = Backoff::exponential(base).factor(factor).max_delay(cap).jitter(jitter);
-            prop_assert!(odd.delays(seed).take(100).all(|delay| delay <= cap));
+            prop_assert!(odd.delays(|| seed).take(100).all(|delay| delay <= cap));
         }
     }
 }
@@ -151,7 +151,7 @@ fn a_million_attempts_stay_at_the_cap() {
     ];
     for backoff in all {
         for cap in [Duration::from_secs(1), Duration::MAX] {
-            let mut delays = backoff.jitter(Jitter::None).max_delay(cap).delays(0);
+            let mut delays = backoff.jitter(Jitter::None).max_delay(cap).delays(|| 0);
             let last = delays.nth(1_000_000).unwrap();
             assert!(last <= cap, "{backoff:?}");
             assert!(delays.next().unwrap() >= last, "{backoff:?}");
@@ -165,14 +165,14 @@ fn a_factor_of_one_keeps_even_the_longest_delay() {
     let backoff = Backoff::exponential(long)
         .factor(1.0)
         .max_delay(Duration::MAX);
-    let delays: Vec<_> = backoff.jitter(Jitter::None).delays(0).take(3).collect();
+    let delays: Vec<_> = backoff.jitter(Jitter::None).delays(|| 0).take(3).collect();
     assert_eq!(delays, [long; 3]);
 }
 
 #[test]
 fn the_shortest_delay_grows_too() {
     let backoff = Backoff::exponential(ns(1)).factor(1.5);
-    let mut delays = backoff.jitter(Jitter::None).delays(0);
+    let mut delays = backoff.jitter(Jitter::None).delays(|| 0);
     assert_eq!(delays.nth(9), Some(ns(38))); // 1.5 to the ninth
 }
 
@@ -180,7 +180,7 @@ fn the_shortest_delay_grows_too() {
 fn each_growth_is_what_its_name_says() {
     let step = Duration::from_millis(100);
     let first = |backoff: Backoff| -> Vec<u128> {
-        let delays = backoff.jitter(Jitter::None).delays(0);
+        let delays = backoff.jitter(Jitter::None).delays(|| 0);
         delays.take(7).map(|delay| delay.as_millis()).collect()
     };
     assert_eq!(first(Backoff::constant(step)), [100; 7]);
@@ -211,7 +211,7 @@ fn each_growth_is_what_its_name_says() {
 #[test]
 fn each_jitter_reaches_exactly_its_range() {
     let reached = |backoff: Backoff| -> BTreeSet<u128> {
-        let second = |seed| backoff.delays(seed).nth(1).unwrap().as_nanos();
+        let second = |seed| backoff.delays(|| seed).nth(1).unwrap().as_nanos();
         (0..2_000).map(second).collect()
     };
     let three = Backoff::constant(ns(3));
@@ -229,7 +229,7 @@ fn full_jitter_is_even() {
     let backoff = Backoff::constant(ns(9));
     let mut seen = [0u32; 10];
     for seed in 0..20_000 {
-        let delay = backoff.delays(seed).next().unwrap();
+        let delay = backoff.delays(|| seed).next().unwrap();
         seen[usize::try_from(delay.as_nanos()).unwrap()] += 1;
     }
     // 2 000 each; five standard deviations are 212.
@@ -239,7 +239,7 @@ fn full_jitter_is_even() {
 #[test]
 fn different_seeds_give_different_delays() {
     let backoff = Backoff::exponential(Duration::from_secs(1));
-    let firsts: BTreeSet<_> = (0..1_000).map(|seed| backoff.delays(seed).next()).collect();
+    let firsts: BTreeSet<_> = (0..1_000).map(|seed| backoff.delays(|| seed).next()).collect();
     assert_eq!(firsts.len(), 1_000);
 }
 
@@ -247,7 +247,7 @@ fn different_seeds_give_different_delays() {
 #[test]
 fn an_attempt_number_never_wraps() {
     let delays = ByAttempt(|attempt: u32| ns(attempt.into()));
-    let mut delays = delays.delays(0);
+    let mut delays = delays.delays(|| 0);
     assert_eq!(delays.next(), Some(ns(1)));
     delays.attempt = u32::MAX - 1;
     assert_eq!(delays.next(), Some(ns(u32::MAX.into())));
