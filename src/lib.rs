@@ -1,4 +1,83 @@
-//! Resilience patterns for async code.
+//! Resilience patterns for async code: they keep calls standing when what they depend on
+//! fails.
+//!
+//! Each pattern wraps any future; a stack of them is one static type that allocates nothing
+//! and is a tower middleware as well. Everything is safe to cancel at every point.
+//!
+//! # Three front doors
+//!
+//! A method on a future, or on a closure that makes one ([`Resilient`]):
+//!
+//! ```
+//! use mainstay::prelude::*;
+//! use std::time::Duration;
+//!
+//! # async fn fetch(url: &str) -> std::io::Result<usize> { Ok(url.len()) }
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let page = fetch("/a").timeout(Duration::from_secs(2)).await?;
+//! let page = (|| fetch("/a")).retry(Retry::exponential(Duration::from_millis(100))).await?;
+//! # assert_eq!(page, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Pipeline`], outermost policy first, to be shared and called:
+//!
+//! ```
+//! use mainstay::prelude::*;
+//! use std::time::Duration;
+//!
+//! # async fn fetch(url: &str) -> std::io::Result<usize> { Ok(url.len()) }
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pages = Pipeline::builder("pages")
+//!     .timeout(Duration::from_secs(10))
+//!     .retry(Retry::builder().max_attempts(4))
+//!     .circuit_breaker(CircuitBreaker::builder())
+//!     .bulkhead(64)
+//!     .timeout(Duration::from_secs(1))
+//!     .build()?;
+//! let page = pages.call(|| fetch("/a")).await?;
+//! # assert_eq!(page, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! And the same pipeline as a tower layer ([`Pipeline::layer`], feature `tower`), or each
+//! policy as one ([`tower::IntoLayer`]).
+//!
+//! # The patterns
+//!
+//! | type | what it does |
+//! |---|---|
+//! | [`Timeout`] | cuts short what takes too long |
+//! | [`Retry`] | starts again what failed, with back-off, on a budget |
+//! | [`CircuitBreaker`] | stops calling what fails |
+//! | [`RateLimiter`], [`KeyedRateLimiter`] | limit how many calls start in a time |
+//! | [`Bulkhead`] | limits how many calls run at once |
+//! | [`Fallback`] | answers in place of a failure |
+//!
+//! The text of each type has the table of its defaults.
+//!
+//! # Errors
+//!
+//! Every stack yields [`Error<E>`](Error), which does not nest: your own error, a time limit, or
+//! a [`Refusal`]; with the number of attempts and your last real error in each case.
+//!
+//! # Cancel safety
+//!
+//! A call can be dropped at any point. Whatever it holds (a permit, a place in a queue, a
+//! probe of a breaker) is a value that gives itself back; a result that comes too late
+//! changes nothing. When a call returns, nothing that it started is under way any more.
+//!
+//! # Time
+//!
+//! Waiting needs a tokio runtime with its timer enabled; what need not wait needs none. With
+//! the feature `test-util` every pattern follows tokio's clock, which can be paused.
+//!
+//! # Features
+//!
+//! `tower` (default): layers and services. `tracing`: the events of [`observe`] as `tracing`
+//! events. `test-util`: tokio's clock instead of the processor's.
 
 mod bulkhead;
 pub mod circuit_breaker;
