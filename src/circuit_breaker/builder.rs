@@ -1,0 +1,275 @@
+//! Settings of a circuit breaker, and their checks.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::classify::{Cancelled, Failures, Measure};
+use super::events::StateChange;
+use super::state::{OpenTimes, Rules, State};
+use super::window::Window;
+use super::{CircuitBreaker, Hook, Shared};
+use crate::config::{ConfigError, require};
+use crate::policy::IntoPolicy;
+use crate::retry::{Backoff, Jitter};
+use crate::time;
+
+/// What `minimum_calls` is when nobody says otherwise and the window holds as many.
+const MINIMUM_CALLS: u32 = 20;
+
+/// Builds a [`CircuitBreaker`]; its text has the table of defaults.
+#[derive(Clone)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct CircuitBreakerBuilder {
+    window: Window,
+    failure_rate: Option<f64>,
+    slow_calls: Option<(f64, Duration)>,
+    consecutive_failures: Option<u32>,
+    minimum_calls: Option<u32>,
+    open_times: Backoff,
+    seed: Option<u64>,
+    half_open_probes: u32,
+    half_open_limit: Duration,
+    cancelled: Cancelled,
+    hook: Option<Hook>,
+}
+
+impl CircuitBreakerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            window: Window::calls(100),
+            failure_rate: Some(0.5),
+            slow_calls: None,
+            consecutive_failures: None,
+            minimum_calls: None,
+            open_times: constant(Duration::from_secs(10)),
+            seed: None,
+            half_open_probes: 3,
+            half_open_limit: Duration::from_secs(60),
+            cancelled: Cancelled::Ignore,
+            hook: None,
+        }
+    }
+
+    /// Over which calls the rates are computed.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Opens when this share of the calls in the window has failed, or more. Above 0, at
+    /// most 1.
+    pub fn failure_rate(mut self, rate: f64) -> Self {
+        self.failure_rate = Some(rate);
+        self
+    }
+
+    /// Opens at no failure rate: only by the other rules, of which one must be set.
+    pub fn no_failure_rate(mut self) -> Self {
+        self.failure_rate = None;
+        self
+    }
+
+    /// Opens when this share of the calls in the window took longer than `slower_than`,
+    /// however they ended. The rate is above 0 and at most 1, the limit more than zero.
+    ///
+    /// It costs a reading of the clock before and after each call.
+    pub fn slow_calls(mut self, rate: f64, slower_than: Duration) -> Self {
+        self.slow_calls = Some((rate, slower_than));
+        self
+    }
+
+    /// Opens when so many calls in a row have failed, whatever the window holds. At least 1.
+    pub fn consecutive_failures(mut self, calls: u32) -> Self {
+        self.consecutive_failures = Some(calls);
+        self
+    }
+
+    /// No rate opens before so many calls are in the window. At least 1, and no more than a
+    /// window of calls holds.
+    pub fn minimum_calls(mut self, calls: u32) -> Self {
+        self.minimum_calls = Some(calls);
+        self
+    }
+
+    /// Stays open for `span` each time. Zero lets a probe through at once;
+    /// [`Duration::MAX`] is until [`CircuitBreaker::reset`].
+    pub fn open_for(mut self, span: Duration) -> Self {
+        self.open_times = constant(span);
+        self
+    }
+
+    /// Stays open for the next of these delays each time; it begins anew when the breaker
+    /// has closed. [`Jitter::Full`] may draw a delay of nearly zero: [`Jitter::Equal`]
+    /// suits better.
+    pub fn open_backoff(mut self, backoff: Backoff) -> Self {
+        self.open_times = backoff;
+        self
+    }
+
+    /// Makes the jitter of [`open_backoff`](Self::open_backoff) the same in each run.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// How many calls a half-open breaker lets through, and judges by. At least 1.
+    pub fn half_open_probes(mut self, calls: u32) -> Self {
+        self.half_open_probes = calls;
+        self
+    }
+
+    /// When all probes are taken and for this long none was given out, those that have not
+    /// ended are lost: as many new ones are let through, and the late results are ignored.
+    /// More than zero; [`Duration::MAX`] waits for ever.
+    ///
+    /// Longer than a call may take, or slow probes never count.
+    pub fn half_open_limit(mut self, span: Duration) -> Self {
+        self.half_open_limit = span;
+        self
+    }
+
+    /// How a call counts that was dropped before it had a result.
+    pub fn cancelled(mut self, rule: Cancelled) -> Self {
+        self.cancelled = rule;
+        self
+    }
+
+    /// Told of each change of state: in order, each once, under no lock. The last hook given
+    /// counts.
+    ///
+    /// It runs in the call, or in the drop, that made the change or met it under way: keep
+    /// it short. It may call every method of the breaker; what that changes is told after
+    /// the hook has returned. A panic in it is caught, since a change may be made while
+    /// something else unwinds.
+    pub fn on_state_change(mut self, hook: impl Fn(&StateChange) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] for a rate that is not above 0 and at most 1, a count or a span of
+    /// 0 where the method forbids it, a window out of range, `minimum_calls` that the window
+    /// cannot hold, a back-off out of range, no rule that could ever open the breaker, and
+    /// [`Cancelled::Slow`] without `slow_calls`.
+    pub fn build(self) -> Result<CircuitBreaker, ConfigError> {
+        let minimum_calls = self.checked_minimum()?;
+        self.check_rules()?;
+        self.check_half_open()?;
+        self.open_times.check()?;
+        time::warm_up();
+        let rules = Rules {
+            failure_rate: self.failure_rate,
+            slow_rate: self.slow_calls.map(|(rate, _)| rate),
+            consecutive_failures: self.consecutive_failures,
+            minimum_calls,
+            probes: self.half_open_probes,
+            half_open_limit: self.half_open_limit,
+        };
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let open_times = OpenTimes::new(self.open_times, seed);
+        let measure = Measure {
+            slower_than: self.slow_calls.map(|(_, limit)| limit),
+            cancelled: self.cancelled,
+            timed_window: self.window.capacity().is_none(),
+        };
+        let state = State::new(rules, self.window.records(), open_times);
+        Ok(CircuitBreaker {
+            shared: Arc::new(Shared::new(state, measure, self.hook)),
+            classifier: Failures,
+        })
+    }
+
+    fn checked_minimum(&self) -> Result<u32, ConfigError> {
+        self.window.check()?;
+        let most = self.window.capacity().unwrap_or(u32::MAX);
+        let calls = self.minimum_calls.unwrap_or(MINIMUM_CALLS.min(most));
+        require(calls > 0, "minimum_calls", calls, "at least 1")?;
+        require(
+            calls <= most,
+            "minimum_calls",
+            calls,
+            "at most the window's number of calls",
+        )?;
+        Ok(calls)
+    }
+
+    fn check_rules(&self) -> Result<(), ConfigError> {
+        if let Some(rate) = self.failure_rate {
+            require_share("failure_rate", rate)?;
+        }
+        if let Some((rate, slower_than)) = self.slow_calls {
+            require_share("slow_calls", rate)?;
+            require_time("slow_calls", slower_than)?;
+        }
+        if let Some(calls) = self.consecutive_failures {
+            require(calls > 0, "consecutive_failures", calls, "at least 1")?;
+        }
+        let rates = self.failure_rate.is_some() || self.slow_calls.is_some();
+        require(
+            rates || self.consecutive_failures.is_some(),
+            "consecutive_failures",
+            0u32,
+            "set where there is neither a failure rate nor a slow-call rate",
+        )?;
+        require(
+            self.cancelled != Cancelled::Slow || self.slow_calls.is_some(),
+            "slow_calls",
+            0u32,
+            "set where cancelled calls count when they are slow",
+        )
+    }
+
+    fn check_half_open(&self) -> Result<(), ConfigError> {
+        let probes = self.half_open_probes;
+        require(probes > 0, "half_open_probes", probes, "at least 1")?;
+        require_time("half_open_limit", self.half_open_limit)
+    }
+}
+
+fn constant(span: Duration) -> Backoff {
+    Backoff::constant(span)
+        .max_delay(span)
+        .jitter(Jitter::None)
+}
+
+fn require_share(field: &'static str, rate: f64) -> Result<(), ConfigError> {
+    require(
+        rate > 0.0 && rate <= 1.0,
+        field,
+        rate,
+        "above 0 and at most 1",
+    )
+}
+
+fn require_time(field: &'static str, span: Duration) -> Result<(), ConfigError> {
+    require(!span.is_zero(), field, span, "more than zero")
+}
+
+impl IntoPolicy for CircuitBreakerBuilder {
+    type Policy = CircuitBreaker;
+
+    fn into_policy(self) -> Result<CircuitBreaker, ConfigError> {
+        self.build()
+    }
+}
+
+impl fmt::Debug for CircuitBreakerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreakerBuilder")
+            .field("window", &self.window)
+            .field("failure_rate", &self.failure_rate)
+            .field("slow_calls", &self.slow_calls)
+            .field("consecutive_failures", &self.consecutive_failures)
+            .field("minimum_calls", &self.minimum_calls)
+            .field("open_times", &self.open_times)
+            .field("half_open_probes", &self.half_open_probes)
+            .field("half_open_limit", &self.half_open_limit)
+            .field("cancelled", &self.cancelled)
+            .field("hook", &self.hook.is_some())
+            .finish_non_exhaustive()
+    }
+}

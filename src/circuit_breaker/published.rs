@@ -1,0 +1,125 @@
+//! What every call sees of the state without taking its lock: all atomics of the breaker.
+//!
+//! Written only under the lock that guards the state, so that each value read here was
+//! true at the moment of the reading.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::events::CircuitState;
+use super::state::State;
+use crate::time::Instant;
+
+/// The latest state, as one word, and when an open breaker may become half-open.
+#[derive(Debug)]
+pub(super) struct Published {
+    word: AtomicU64,
+    open_until: AtomicU64,
+}
+
+/// The state in bits 0 to 2, quiet in bit 3, the generation above.
+///
+/// 60 bits of generation do not wrap: at a change each nanosecond they last 36 years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word(u64);
+
+const QUIET: u64 = 1 << 3;
+
+impl Word {
+    fn of(state: &State) -> Self {
+        let quiet = if state.is_quiet() { QUIET } else { 0 };
+        Self(bits(state.state()) | quiet | (state.generation() << 4))
+    }
+
+    pub(super) fn state(self) -> CircuitState {
+        match self.0 & 7 {
+            0 => CircuitState::Closed,
+            1 => CircuitState::Open,
+            2 => CircuitState::HalfOpen,
+            3 => CircuitState::ForcedOpen,
+            4 => CircuitState::Disabled,
+            _ => CircuitState::MetricsOnly,
+        }
+    }
+
+    /// Whether a plain success would change nothing.
+    pub(super) fn is_quiet(self) -> bool {
+        self.0 & QUIET != 0
+    }
+
+    pub(super) fn generation(self) -> u64 {
+        self.0 >> 4
+    }
+}
+
+const fn bits(state: CircuitState) -> u64 {
+    match state {
+        CircuitState::Closed => 0,
+        CircuitState::Open => 1,
+        CircuitState::HalfOpen => 2,
+        CircuitState::ForcedOpen => 3,
+        CircuitState::Disabled => 4,
+        CircuitState::MetricsOnly => 5,
+    }
+}
+
+impl Published {
+    pub(super) fn new(state: &State) -> Self {
+        Self {
+            word: AtomicU64::new(Word::of(state).0),
+            open_until: AtomicU64::new(state.open_until().as_nanos()),
+        }
+    }
+
+    /// To be called under the state's lock, after each operation on it.
+    pub(super) fn update(&self, state: &State) {
+        let word = Word::of(state).0;
+        // Relaxed: all writers hold the lock, so this reads what the last of them wrote. A
+        // word that stays is not written again: its cache line stays with its readers.
+        if self.word.load(Ordering::Relaxed) == word {
+            return;
+        }
+        // Only while open: a reader late with an older word that said open then finds a
+        // time that is over, and asks the state.
+        if matches!(
+            state.state(),
+            CircuitState::Open | CircuitState::ForcedOpen
+        ) {
+            // Relaxed: made visible by the store of the word below.
+            let until = state.open_until().as_nanos();
+            self.open_until.store(until, Ordering::Relaxed);
+        }
+        // Release pairs with the Acquire in `word`: who sees this word as open sees the
+        // time above, or a later one.
+        self.word.store(word, Ordering::Release);
+    }
+
+    /// The latest state.
+    pub(super) fn word(&self) -> Word {
+        // Acquire pairs with the Release in `update`.
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// When the breaker may become half-open, to be read after a word that said open: the
+    /// time of that opening, or of a later one.
+    pub(super) fn open_until(&self) -> Instant {
+        // Relaxed: ordered by the Acquire in `word`.
+        Instant::from_nanos(self.open_until.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_survives_the_word() {
+        use CircuitState::{Closed, Disabled, ForcedOpen, HalfOpen, MetricsOnly, Open};
+        for state in [Closed, Open, HalfOpen, ForcedOpen, Disabled, MetricsOnly] {
+            for generation in [0, 1, 1 << 59] {
+                let word = Word(bits(state) | (generation << 4));
+                assert_eq!((word.state(), word.generation()), (state, generation));
+                assert!(!word.is_quiet() && Word(word.0 | QUIET).is_quiet());
+            }
+        }
+    }
+}
