@@ -77,6 +77,14 @@ impl<T> WaitList<T> {
         Some(Key { slot, serial })
     }
 
+    /// The key of the entry that came next after this one.
+    pub(crate) fn behind(&self, key: Key) -> Option<Key> {
+        let node = self.nodes.get(key.slot)?;
+        let slot = node.behind.filter(|_| node.serial == key.serial)?;
+        let serial = self.nodes[slot].serial;
+        Some(Key { slot, serial })
+    }
+
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let node = self.nodes.get_mut(key.slot)?;
         (node.serial == key.serial).then_some(&mut node.value)
@@ -172,6 +180,8 @@ mod tests {
                 prop_assert_eq!(list.front(), model.front().map(|entry| entry.0));
                 prop_assert_eq!(list.len(), model.len());
                 prop_assert!(list.iter().eq(model.iter().map(|entry| &entry.1)));
+                let keys = std::iter::successors(list.front(), |key| list.behind(*key));
+                prop_assert!(keys.eq(model.iter().map(|entry| entry.0)));
             }
         }
     }
