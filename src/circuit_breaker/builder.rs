@@ -231,9 +231,7 @@ impl CircuitBreakerBuilder {
 }
 
 fn constant(span: Duration) -> Backoff {
-    Backoff::constant(span)
-        .max_delay(span)
-        .jitter(Jitter::None)
+    Backoff::constant(span).max_delay(span).jitter(Jitter::None)
 }
 
 fn require_share(field: &'static str, rate: f64) -> Result<(), ConfigError> {

@@ -29,7 +29,7 @@ pub use window::Window;
 
 use crate::config::ConfigError;
 use crate::error::{Error, Refusal};
-use crate::policy::{CallContext, End, Gate, IntoPolicy, Judge, Permit, gate_is_policy};
+use crate::policy::{Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit, gate_is_policy};
 use crate::sync::Lock;
 use crate::time::{self, Instant};
 use classify::Measure;
@@ -442,6 +442,13 @@ impl From<Look> for CircuitSnapshot {
 impl<C> Gate for CircuitBreaker<C> {
     type Wait = ();
     type Ticket = CircuitTicket;
+
+    fn admit(&self, _: &CallContext<'_>) -> Admission<CircuitTicket> {
+        match self.shared.admit() {
+            Ok(ticket) => Admission::Admitted(ticket),
+            Err(reason) => Admission::Refused(reason),
+        }
+    }
 
     fn poll_admit(
         &self,

@@ -34,9 +34,7 @@ fn at(seconds: u64) -> Instant {
 }
 
 fn constant(span: Duration) -> Backoff {
-    Backoff::constant(span)
-        .max_delay(span)
-        .jitter(Jitter::None)
+    Backoff::constant(span).max_delay(span).jitter(Jitter::None)
 }
 
 fn state_with(rules: Rules, window: Window, backoff: Backoff) -> State {
@@ -391,7 +389,7 @@ impl Model {
         Self {
             rules,
             window,
-            spans: backoff.delays(0).take(500).collect(),
+            spans: backoff.delays(|| 0).take(500).collect(),
             state: CircuitState::Closed,
             log: Vec::new(),
             row: 0,
@@ -599,14 +597,16 @@ fn rules() -> impl Strategy<Value = Rules> {
         1..5u32,
         1..8u64,
     )
-        .prop_map(|(failure_rate, slow_rate, row, minimum, probes, limit)| Rules {
-            failure_rate,
-            slow_rate,
-            consecutive_failures: row,
-            minimum_calls: minimum,
-            probes,
-            half_open_limit: Duration::from_secs(limit),
-        })
+        .prop_map(
+            |(failure_rate, slow_rate, row, minimum, probes, limit)| Rules {
+                failure_rate,
+                slow_rate,
+                consecutive_failures: row,
+                minimum_calls: minimum,
+                probes,
+                half_open_limit: Duration::from_secs(limit),
+            },
+        )
 }
 
 /// Both kinds, with the model's description of each.

@@ -80,10 +80,7 @@ impl Published {
         }
         // Only while open: a reader late with an older word that said open then finds a
         // time that is over, and asks the state.
-        if matches!(
-            state.state(),
-            CircuitState::Open | CircuitState::ForcedOpen
-        ) {
+        if matches!(state.state(), CircuitState::Open | CircuitState::ForcedOpen) {
             // Relaxed: made visible by the store of the word below.
             let until = state.open_until().as_nanos();
             self.open_until.store(until, Ordering::Relaxed);

@@ -31,7 +31,10 @@ impl Rules {
         if row.is_some_and(|limit| in_a_row >= limit) {
             return Some(Cause::ConsecutiveFailures);
         }
-        if self.failure_rate.is_some_and(|r| rate(counts.failures, of) >= r) {
+        if self
+            .failure_rate
+            .is_some_and(|r| rate(counts.failures, of) >= r)
+        {
             return Some(Cause::FailureRate);
         }
         let slow = self.slow_rate.is_some_and(|r| rate(counts.slow, of) >= r);
@@ -62,7 +65,7 @@ pub(super) struct OpenTimes {
 impl OpenTimes {
     pub(super) fn new(backoff: Backoff, seed: u64) -> Self {
         let mut seeds = fastrand::Rng::with_seed(seed);
-        let delays = backoff.delays(seeds.u64(..));
+        let delays = backoff.delays(|| seeds.u64(..));
         Self {
             backoff,
             seeds,
@@ -76,7 +79,7 @@ impl OpenTimes {
 
     /// The breaker has closed: the growth begins anew, the jitter does not repeat itself.
     fn restart(&mut self) {
-        self.delays = self.backoff.delays(self.seeds.u64(..));
+        self.delays = self.backoff.delays(|| self.seeds.u64(..));
     }
 }
 

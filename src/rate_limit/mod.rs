@@ -21,7 +21,7 @@ pub use keyed::{KeyedAcquire, KeyedRateLimiter, KeyedRateLimiterBuilder};
 
 use crate::config::ConfigError;
 use crate::error::Refusal;
-use crate::policy::{CallContext, End, Gate, IntoPolicy, Judge, gate_is_policy};
+use crate::policy::{Admission, CallContext, End, Gate, IntoPolicy, Judge, gate_is_policy};
 use crate::sync::{Key, Lock};
 use crate::time::{self, Instant, Timer};
 use acquire::Turn;
@@ -247,13 +247,19 @@ impl RateLimiter {
         self.shared.ask(|state| state.set_burst(burst, now));
     }
 
+    fn terms(&self) -> Terms {
+        Terms {
+            permits: self.permits,
+            max_wait: self.shared.max_wait,
+        }
+    }
+
     fn enter(&self, terms: Terms, now: Instant, call: &CallContext<'_>, cx: &Context<'_>) -> Place {
         let Err(refusal) = self.shared.try_take(terms.permits, now) else {
             return Place::Taken;
         };
         let ask = terms.ask(now, call);
-        let in_time = |wait| now.saturating_add(wait) <= ask.until;
-        if !refusal.retry_after().is_some_and(in_time) {
+        if !ask.fits(refusal, now) {
             return Place::Refused(refusal);
         }
         // A waker's clone and drop are foreign code: both happen outside of the lock.
@@ -311,16 +317,22 @@ impl Gate for RateLimiter {
     /// A permit that was taken is spent.
     type Ticket = ();
 
+    fn admit(&self, call: &CallContext<'_>) -> Admission<()> {
+        let now = time::now();
+        match self.shared.try_take(self.permits, now) {
+            Ok(()) => Admission::Admitted(()),
+            Err(refusal) if self.terms().ask(now, call).fits(refusal, now) => Admission::Wait,
+            Err(refusal) => Admission::Refused(refusal),
+        }
+    }
+
     fn poll_admit(
         &self,
         wait: &mut RateLimiterWait,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        let terms = wait.terms.unwrap_or(Terms {
-            permits: self.permits,
-            max_wait: self.shared.max_wait,
-        });
+        let terms = wait.terms.unwrap_or(self.terms());
         loop {
             let now = time::now();
             let place = match wait.queued {

@@ -63,6 +63,14 @@ pub(super) struct Ask {
     pub(super) until: Instant,
 }
 
+impl Ask {
+    /// Whether the time to come back is not too late.
+    pub(super) fn fits(self, refusal: Refusal, now: Instant) -> bool {
+        let in_time = |wait| now.saturating_add(wait) <= self.until;
+        refusal.retry_after().is_some_and(in_time)
+    }
+}
+
 /// Where someone stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {

@@ -239,7 +239,9 @@ fn full_jitter_is_even() {
 #[test]
 fn different_seeds_give_different_delays() {
     let backoff = Backoff::exponential(Duration::from_secs(1));
-    let firsts: BTreeSet<_> = (0..1_000).map(|seed| backoff.delays(|| seed).next()).collect();
+    let firsts: BTreeSet<_> = (0..1_000)
+        .map(|seed| backoff.delays(|| seed).next())
+        .collect();
     assert_eq!(firsts.len(), 1_000);
 }
 
