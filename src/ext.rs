@@ -7,7 +7,7 @@ use crate::bulkhead::Bulkhead;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::fallback::{Alternative, Fallback, Rescued, When};
 use crate::operation::{IntoOperation, Operation};
-use crate::policy::{Call, CallContext, Gated, Judge, Pipeline, Policy};
+use crate::policy::{Call, Gated, Judge, Pipeline, Policy};
 use crate::rate_limit::RateLimiter;
 use crate::retry::{Delays, Retried, Retry};
 use crate::timeout::Timed;
@@ -106,5 +106,5 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
 impl<Kind, T: IntoOperation<Kind>> Resilient<Kind> for T {}
 
 fn call<Kind, T: IntoOperation<Kind>>(operation: T) -> Call<'static, T::Operation> {
-    Call::new(operation.into_operation(), CallContext::root())
+    Call::new(operation.into_operation(), None)
 }

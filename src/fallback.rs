@@ -255,6 +255,7 @@ where
     type Output = O::Output;
     type Error = O::Error;
 
+    #[inline]
     fn poll(
         self: Pin<&mut Self>,
         call: &CallContext<'_>,

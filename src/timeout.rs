@@ -125,6 +125,7 @@ impl<O: Operation> Operation for Timed<O> {
     type Output = O::Output;
     type Error = O::Error;
 
+    #[inline]
     fn poll(
         self: Pin<&mut Self>,
         call: &CallContext<'_>,

@@ -12,6 +12,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use mainstay::circuit_breaker::{CircuitState, Window};
+use mainstay::policy::End;
 use mainstay::prelude::*;
 use mainstay::tower::IntoLayer;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -100,9 +102,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// So fast that it never refuses.
 fn limiter() -> Result<RateLimiter, mainstay::ConfigError> {
-    mainstay::policy::IntoPolicy::into_policy(RateLimiter)
+    RateLimiter::builder()
+        .rate(1_000_000_000, Duration::from_secs(1))
+        .burst(1_000_000_000)
+        .build()
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of rows")]
 fn singles(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
     row!(rows, "bare future", ok().await);
     row!(rows, BASE, tokio::time::timeout(LONG, ok()).await);
@@ -139,11 +145,31 @@ fn singles(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
 
     let limiter = limiter()?;
     row!(rows, "rate limit, admit", ok().rate_limit(&limiter).await);
-    let counting = mainstay::policy::IntoPolicy::into_policy(CircuitBreaker::builder())?;
+    let counting = CircuitBreaker::builder().build()?;
     row!(
         rows,
         "breaker closed, count window",
         ok().circuit_breaker(&counting).await
+    );
+    let timing = CircuitBreaker::builder()
+        .window(Window::time(LONG))
+        .build()?;
+    row!(
+        rows,
+        "breaker closed, time window",
+        ok().circuit_breaker(&timing).await
+    );
+    let open = CircuitBreaker::builder()
+        .open_for(Duration::from_secs(3600))
+        .build()?;
+    while open.state() == CircuitState::Closed {
+        let permit = open.try_acquire()?;
+        permit.settle(End::Failure);
+    }
+    row!(
+        rows,
+        "breaker open, refusal",
+        ok().circuit_breaker(&open).await
     );
     let bulkhead = Bulkhead::builder().max_concurrent(100).build()?;
     row!(

@@ -195,6 +195,7 @@ impl Bulkhead {
         left.map(wake_all).is_some()
     }
 
+    #[inline]
     fn release(&self, weight: u32) {
         let admitted = self.shared.state.release(weight);
         wake_all(admitted);
@@ -243,6 +244,7 @@ impl Gate for Bulkhead {
     /// The slots taken.
     type Ticket = u32;
 
+    #[inline]
     fn admit(&self, _: &CallContext<'_>) -> Admission<u32> {
         match self.shared.state.try_enter(self.weight) {
             Place::Admitted => Admission::Admitted(self.weight),
@@ -287,6 +289,7 @@ impl Gate for Bulkhead {
         }
     }
 
+    #[inline]
     fn settle(&self, weight: u32, _: End) {
         self.release(weight);
     }

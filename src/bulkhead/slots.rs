@@ -41,6 +41,7 @@ impl Slots {
     }
 
     /// Takes slots if they are free and nobody waits.
+    #[inline]
     pub(super) fn try_take(&self, weight: u32) -> Place {
         let limit = self.limit();
         if weight > limit {
@@ -57,6 +58,7 @@ impl Slots {
         self.take(weight, self.limit(), |_| true)
     }
 
+    #[inline]
     fn take(&self, weight: u32, limit: u32, open: impl Fn(u64) -> bool) -> bool {
         let fits =
             |word| open(word) && in_use(word).checked_add(weight).is_some_and(|n| n <= limit);
@@ -70,6 +72,7 @@ impl Slots {
     }
 
     /// Gives slots back; `true` when someone waits for them.
+    #[inline]
     pub(super) fn give_back(&self, weight: u32) -> bool {
         // Release: pairs with the Acquire of `take`.
         let before = self.word.fetch_sub(u64::from(weight), Ordering::Release);

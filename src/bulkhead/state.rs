@@ -62,6 +62,7 @@ impl<W> State<W> {
     }
 
     /// Admits at once or not at all.
+    #[inline]
     pub(super) fn try_enter(&self, weight: u32) -> Place {
         self.slots.try_take(weight)
     }
@@ -121,6 +122,7 @@ impl<W> State<W> {
         Some(admitted)
     }
 
+    #[inline]
     pub(super) fn release(&self, weight: u32) -> Wakers<W> {
         if self.slots.give_back(weight) {
             self.admit(&mut self.queue.lock())

@@ -316,6 +316,7 @@ impl Shared {
         }
     }
 
+    #[inline]
     fn admit(&self) -> Result<CircuitTicket, Refusal> {
         let word = self.published.word();
         match word.state() {
@@ -357,6 +358,7 @@ impl Shared {
         })
     }
 
+    #[inline]
     fn settle(&self, ticket: CircuitTicket, end: End) {
         let word = self.published.word();
         // Generations only grow: a late result stays late.
@@ -443,6 +445,7 @@ impl<C> Gate for CircuitBreaker<C> {
     type Wait = ();
     type Ticket = CircuitTicket;
 
+    #[inline]
     fn admit(&self, _: &CallContext<'_>) -> Admission<CircuitTicket> {
         match self.shared.admit() {
             Ok(ticket) => Admission::Admitted(ticket),
@@ -461,6 +464,7 @@ impl<C> Gate for CircuitBreaker<C> {
 
     fn leave(&self, (): &mut ()) {}
 
+    #[inline]
     fn settle(&self, ticket: CircuitTicket, end: End) {
         self.shared.settle(ticket, end);
     }

@@ -43,7 +43,7 @@ impl Repeatable for Tireless {}
 #[tokio::test(start_paused = true)]
 async fn the_number_of_attempts_saturates() {
     let fallback = Fallback::call(|_: Error<&str>| pending());
-    let call = Call::new(Tireless, CallContext::root());
+    let call = Call::new(Tireless, None);
     let error = call.fallback(&fallback).timeout(SECOND).await.unwrap_err();
     assert_eq!(error.attempts(), u32::MAX);
 }

@@ -14,9 +14,11 @@ use crate::bulkhead::Bulkhead;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::error::Error;
 use crate::fallback::{Fallback, FallingBack, Rescued};
+use crate::observe::Source;
 use crate::operation::Operation;
 use crate::rate_limit::RateLimiter;
 use crate::retry::{Retried, Retry, Retrying};
+use crate::time::Instant;
 use crate::timeout::Timed;
 
 pin_project! {
@@ -38,16 +40,19 @@ pin_project! {
     pub struct Call<'p, O> {
         #[pin]
         operation: O,
-        context: CallContext<'p>,
+        // What the context of each poll is made of: cheaper to carry than the context.
+        source: Option<&'p Source>,
+        until: Instant,
         done: bool,
     }
 }
 
 impl<'p, O: Operation> Call<'p, O> {
-    pub(crate) const fn new(operation: O, context: CallContext<'p>) -> Self {
+    pub(crate) const fn new(operation: O, source: Option<&'p Source>) -> Self {
         Self {
             operation,
-            context,
+            source,
+            until: Instant::NEVER,
             done: false,
         }
     }
@@ -55,7 +60,8 @@ impl<'p, O: Operation> Call<'p, O> {
     fn map<P>(self, wrap: impl FnOnce(O) -> P) -> Call<'p, P> {
         Call {
             operation: wrap(self.operation),
-            context: self.context,
+            source: self.source,
+            until: self.until,
             done: false,
         }
     }
@@ -83,7 +89,7 @@ impl<'p, O: Operation> Call<'p, O> {
     /// # }
     /// ```
     pub fn during(mut self, attempt: Attempt) -> Self {
-        self.context = self.context.until(attempt.deadline());
+        self.until = self.until.min(attempt.deadline());
         self
     }
 
@@ -140,23 +146,21 @@ impl<'p, O: Operation> Call<'p, O> {
     where
         P: Policy<'a, Part<'p, O>>,
     {
-        let part = Part::new(self.operation, self.context.source());
-        pipeline.run(part).inherit(&self.context)
-    }
-
-    fn inherit(mut self, other: &CallContext<'_>) -> Self {
-        self.context = self.context.during(other);
-        self
+        let mut call = pipeline.run(Part::new(self.operation, self.source));
+        call.until = self.until;
+        call
     }
 }
 
 impl<O: Operation> Future for Call<'_, O> {
     type Output = Result<O::Output, Error<O::Error>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         assert!(!*this.done, "polled after it was ready");
-        let result = ready!(this.operation.poll(this.context, cx));
+        let context = CallContext::new(*this.source, *this.until);
+        let result = ready!(this.operation.poll(&context, cx));
         *this.done = true;
         Poll::Ready(result)
     }
@@ -165,7 +169,8 @@ impl<O: Operation> Future for Call<'_, O> {
 impl<O> fmt::Debug for Call<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
-            .field("context", &self.context)
+            .field("source", &self.source)
+            .field("until", &self.until)
             .field("done", &self.done)
             .finish_non_exhaustive()
     }

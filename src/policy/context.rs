@@ -53,11 +53,14 @@ impl<'p> CallContext<'p> {
         }
     }
 
-    pub(crate) const fn of(source: &'p Source) -> Self {
+    pub(super) const fn new(source: Option<&'p Source>, at: Instant) -> Self {
         Self {
-            deadline: Deadline::NEVER,
+            deadline: Deadline {
+                at,
+                within: u64::MAX,
+            },
             attempt: 1,
-            source: Some(source),
+            source,
         }
     }
 
@@ -109,13 +112,6 @@ impl<'p> CallContext<'p> {
         self
     }
 
-    /// The same call, with the deadline of `other` as well.
-    pub(crate) fn during(mut self, other: &CallContext<'_>) -> Self {
-        self.deadline.at = self.deadline.at.min(other.deadline.at);
-        self.deadline.within = self.deadline.within.min(other.deadline.within);
-        self
-    }
-
     /// The same call, in the hands of another pipeline, if it is one's.
     pub(crate) fn told_to<'s>(&self, source: Option<&'s Source>) -> CallContext<'s>
     where
@@ -125,10 +121,6 @@ impl<'p> CallContext<'p> {
             source: source.or(self.source),
             ..*self
         }
-    }
-
-    pub(crate) const fn source(&self) -> Option<&'p Source> {
-        self.source
     }
 
     /// Tells the pipeline's observer, if there is one.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Attempt, Call, CallContext, Identity, IntoPolicy, Policy, Stack};
+use super::{Attempt, Call, Identity, IntoPolicy, Policy, Stack};
 use crate::bulkhead::Bulkhead;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::config::ConfigError;
@@ -133,7 +133,7 @@ impl<P> Pipeline<P> {
         P: Policy<'a, O>,
     {
         let Shared { source, policy } = &*self.shared;
-        Call::new(policy.wrap(operation), CallContext::of(source))
+        Call::new(policy.wrap(operation), Some(source))
     }
 }
 

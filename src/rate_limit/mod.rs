@@ -114,6 +114,7 @@ impl Shared {
     }
 
     /// The way in for all who do not wait yet: one clock reading, one lock.
+    #[inline]
     fn try_take(&self, permits: u32, now: Instant) -> Result<(), Refusal> {
         self.ask(|state| state.try_take(permits, now))
     }
@@ -317,6 +318,7 @@ impl Gate for RateLimiter {
     /// A permit that was taken is spent.
     type Ticket = ();
 
+    #[inline]
     fn admit(&self, call: &CallContext<'_>) -> Admission<()> {
         let now = time::now();
         match self.shared.try_take(self.permits, now) {

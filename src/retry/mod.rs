@@ -276,6 +276,7 @@ impl<R, P, B: Delays, O: Operation> Retrying<R, P, B, O> {
 
 impl<B: Delays, C, H> Retry<B, C, H> {
     /// Counts the attempt that has ended; the wait before the next, if there is to be one.
+    #[inline]
     fn next<T, E>(
         &self,
         course: &mut Course<B::Iter, E>,
@@ -382,6 +383,7 @@ where
     type Output = O::Output;
     type Error = O::Error;
 
+    #[inline]
     fn poll(
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
