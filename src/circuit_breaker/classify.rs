@@ -133,17 +133,29 @@ mod tests {
         }
     }
 
-    fn outcome(failed: bool, slow: bool) -> Option<Outcome> {
-        Some(Outcome { failed, slow })
+    fn outcome(failed: bool, slow: bool) -> Outcome {
+        Outcome { failed, slow }
     }
 
     #[test]
     fn slow_is_longer_than_the_limit_and_not_as_long() {
         let rule = measure(Cancelled::Ignore);
-        assert_eq!(rule.outcome(End::Success, SECOND), outcome(false, false));
-        assert_eq!(rule.outcome(End::Success, 2 * SECOND), outcome(false, true));
-        assert_eq!(rule.outcome(End::Failure, 2 * SECOND), outcome(true, true));
-        assert_eq!(rule.outcome(End::Panicked, SECOND), outcome(true, false));
+        assert_eq!(
+            rule.outcome(End::Success, SECOND),
+            Some(outcome(false, false))
+        );
+        assert_eq!(
+            rule.outcome(End::Success, 2 * SECOND),
+            Some(outcome(false, true))
+        );
+        assert_eq!(
+            rule.outcome(End::Failure, 2 * SECOND),
+            Some(outcome(true, true))
+        );
+        assert_eq!(
+            rule.outcome(End::Panicked, SECOND),
+            Some(outcome(true, false))
+        );
         assert_eq!(rule.outcome(End::Ignored, 2 * SECOND), None);
     }
 
@@ -152,10 +164,37 @@ mod tests {
     fn a_cancelled_call_counts_by_the_rule_that_was_chosen() {
         let after = |rule, ran| measure(rule).outcome(End::Cancelled, ran);
         assert_eq!(after(Cancelled::Ignore, 2 * SECOND), None);
-        assert_eq!(after(Cancelled::Failure, SECOND), outcome(true, false));
-        assert_eq!(after(Cancelled::Failure, 2 * SECOND), outcome(true, true));
+        assert_eq!(
+            after(Cancelled::Failure, SECOND),
+            Some(outcome(true, false))
+        );
+        assert_eq!(
+            after(Cancelled::Failure, 2 * SECOND),
+            Some(outcome(true, true))
+        );
         assert_eq!(after(Cancelled::Slow, SECOND), None);
-        assert_eq!(after(Cancelled::Slow, 2 * SECOND), outcome(true, true));
+        assert_eq!(
+            after(Cancelled::Slow, 2 * SECOND),
+            Some(outcome(true, true))
+        );
+    }
+
+    #[test]
+    fn the_time_is_read_only_where_it_counts() {
+        let plain = Measure {
+            slower_than: None,
+            ..measure(Cancelled::Ignore)
+        };
+        let timed = Measure {
+            timed_window: true,
+            ..plain
+        };
+        assert!(!plain.needs_time(End::Success) && !plain.times_calls());
+        assert!(timed.needs_time(End::Success) && !timed.times_calls());
+        assert!(measure(Cancelled::Ignore).needs_time(End::Success));
+        assert!(plain.needs_time(End::Failure) && plain.needs_time(End::Panicked));
+        assert!(!plain.needs_time(End::Cancelled) && !plain.needs_time(End::Ignored));
+        assert!(measure(Cancelled::Failure).needs_time(End::Cancelled));
     }
 
     #[test]

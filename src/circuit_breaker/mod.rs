@@ -390,16 +390,20 @@ impl Shared {
         let (result, delivers) = {
             let mut core = self.core.lock();
             let result = work(&mut core.state);
-            self.published.update(&core.state);
-            let change = core.state.take_change();
-            let change = change.filter(|_| self.hook.is_some());
-            let delivers = change.is_some_and(|change| core.outbox.push(change));
+            // Every change of state begins a generation, and so changes the word.
+            let delivers = self.published.update(&core.state) && self.queue(&mut core);
             (result, delivers)
         };
         if delivers {
             self.deliver();
         }
         result
+    }
+
+    /// Queues the change for the hook; `true` if it is now the caller's to deliver.
+    fn queue(&self, core: &mut Core) -> bool {
+        let change = core.state.take_change().filter(|_| self.hook.is_some());
+        change.is_some_and(|change| core.outbox.push(change))
     }
 
     fn deliver(&self) {

@@ -70,13 +70,14 @@ impl Published {
         }
     }
 
-    /// To be called under the state's lock, after each operation on it.
-    pub(super) fn update(&self, state: &State) {
+    /// To be called under the state's lock, after each operation on it. `false`: nothing
+    /// has changed that is to be seen here.
+    pub(super) fn update(&self, state: &State) -> bool {
         let word = Word::of(state).0;
         // Relaxed: all writers hold the lock, so this reads what the last of them wrote. A
         // word that stays is not written again: its cache line stays with its readers.
         if self.word.load(Ordering::Relaxed) == word {
-            return;
+            return false;
         }
         // Only while open: a reader late with an older word that said open then finds a
         // time that is over, and asks the state.
@@ -88,6 +89,7 @@ impl Published {
         // Release pairs with the Acquire in `word`: who sees this word as open sees the
         // time above, or a later one.
         self.word.store(word, Ordering::Release);
+        true
     }
 
     /// The latest state.

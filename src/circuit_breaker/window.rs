@@ -387,12 +387,12 @@ mod tests {
             let mut ring = ring(size);
             let mut model: VecDeque<Outcome> = VecDeque::new();
             for outcome in outcomes {
-                match outcome {
-                    Some(outcome) => {
-                        ring.record(outcome, START);
-                        model.push_back(outcome);
-                    }
-                    None => { ring.clear(); model.clear(); }
+                if let Some(outcome) = outcome {
+                    ring.record(outcome, START);
+                    model.push_back(outcome);
+                } else {
+                    ring.clear();
+                    model.clear();
                 }
                 if model.len() > size as usize {
                     model.pop_front();
