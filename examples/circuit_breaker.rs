@@ -2,28 +2,34 @@
 //!
 //!     cargo run --example circuit_breaker
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "outside of the crate a sleep is tokio's own"
+)]
+
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mainstay::circuit_breaker::Window;
 use mainstay::prelude::*;
+use mainstay::retry::Jitter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let down = Arc::new(AtomicBool::new(false));
+    let down = AtomicBool::new(false);
     let ask = || async {
-        match down.load(Ordering::Relaxed) {
-            true => Err("connection refused"),
-            false => Ok("pong"),
+        if down.load(Ordering::Relaxed) {
+            Err("connection refused")
+        } else {
+            Ok("pong")
         }
     };
     let breaker = CircuitBreaker::builder()
         .window(Window::calls(10))
         .failure_rate(0.5)
         .minimum_calls(4)
-        .open_backoff(Backoff::exponential(Duration::from_millis(50)))
+        .open_backoff(Backoff::exponential(Duration::from_millis(40)).jitter(Jitter::Equal))
         .half_open_probes(2)
         .on_state_change(|change| println!("   *** {change}"))
         .build()?;
