@@ -18,9 +18,7 @@ pub use builder::BulkheadBuilder;
 
 use crate::config::ConfigError;
 use crate::error::Refusal;
-use crate::policy::{
-    Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit, Waiting, gate_is_policy,
-};
+use crate::policy::{Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit, Waiting};
 use crate::sync::Key;
 use crate::time::{self, Instant, Timer};
 use state::{Place, State, Wakers};
@@ -296,16 +294,6 @@ impl Gate for Bulkhead {
 }
 
 impl<T, E> Judge<T, E> for Bulkhead {}
-
-gate_is_policy!(Bulkhead);
-
-impl IntoPolicy for Bulkhead {
-    type Policy = Self;
-
-    fn into_policy(self) -> Result<Self, ConfigError> {
-        Ok(self)
-    }
-}
 
 impl IntoPolicy for u32 {
     type Policy = Bulkhead;

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::CircuitBreaker;
 use super::classify::{Cancelled, Failures, Measure};
 use super::events::StateChange;
+use super::shared::{Hook, Shared};
 use super::state::{OpenTimes, Rules, State};
 use super::window::Window;
-use super::{CircuitBreaker, Hook, Shared};
 use crate::config::{ConfigError, require};
 use crate::policy::IntoPolicy;
 use crate::retry::{Backoff, Jitter};

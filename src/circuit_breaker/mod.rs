@@ -11,31 +11,27 @@ mod events;
 #[cfg(test)]
 mod model;
 mod published;
+mod shared;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
 mod window;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 pub use builder::CircuitBreakerBuilder;
 pub use classify::{By, Cancelled, Classify, Failures, If};
 pub use events::{Cause, CircuitState, StateChange};
+pub use shared::CircuitTicket;
+pub use snapshot::CircuitSnapshot;
 pub use window::Window;
 
-use crate::config::ConfigError;
 use crate::error::{Error, Refusal};
-use crate::policy::{Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit, gate_is_policy};
-use crate::sync::Lock;
-use crate::time::{self, Instant};
-use classify::Measure;
-use events::Outbox;
-use published::Published;
-use state::{Look, State, rate, wait};
+use crate::policy::{Admission, CallContext, End, Gate, Judge, Permit};
+use shared::Shared;
+use state::State;
 
 /// Refuses calls to what keeps failing, so that it can recover and nobody waits in vain.
 ///
@@ -149,60 +145,6 @@ pub struct CircuitBreaker<C = Failures> {
     classifier: C,
 }
 
-type Hook = Arc<dyn Fn(&StateChange) + Send + Sync>;
-
-struct Shared {
-    published: Published,
-    measure: Measure,
-    core: Lock<Core>,
-    hook: Option<Hook>,
-}
-
-#[derive(Debug)]
-struct Core {
-    state: State,
-    outbox: Outbox,
-}
-
-/// What a breaker knows at one moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct CircuitSnapshot {
-    /// The state. It is open until a call comes after the open time.
-    pub state: CircuitState,
-    /// The calls that count and did not fail: in the window, or of the probes that have
-    /// ended. An open breaker shows the window that opened it.
-    pub successes: u64,
-    /// Those of them that failed.
-    pub failures: u64,
-    /// Those that were slow, whether they failed or not.
-    pub slow: u64,
-    /// The share of failures; `None` while nothing is counted.
-    pub failure_rate: Option<f64>,
-    /// The share of slow calls; `None` while nothing is counted.
-    pub slow_rate: Option<f64>,
-    /// How many calls in a row have failed.
-    pub consecutive_failures: u32,
-    /// Time until a call makes it half-open: zero if the next one does, `None` if it is not
-    /// open, or held open.
-    pub until_half_open: Option<Duration>,
-    /// How often it has opened of itself.
-    pub openings: u64,
-    /// The generation of the calls admitted now. It never goes down.
-    pub generation: u64,
-}
-
-/// An admission: the generation it belongs to, and when, where that is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CircuitTicket {
-    generation: u64,
-    /// [`Instant::NEVER`] where calls are not timed.
-    started: Instant,
-}
-
-/// Stands for a time that nobody is going to look at.
-const UNREAD: Instant = Instant::NEVER;
-
 impl CircuitBreaker {
     /// A breaker with every default, to be changed.
     pub fn builder() -> CircuitBreakerBuilder {
@@ -257,14 +199,13 @@ impl<C> CircuitBreaker<C> {
     /// The state, by one atomic load. It is open until a call comes after the open time.
     #[must_use]
     pub fn state(&self) -> CircuitState {
-        self.shared.published.word().state()
+        self.shared.state()
     }
 
     /// State, counts, rates, and the time until it is half-open.
     #[must_use]
     pub fn snapshot(&self) -> CircuitSnapshot {
-        let now = time::now();
-        self.shared.core.lock().state.look(now).into()
+        self.shared.snapshot()
     }
 
     /// Opens it until told otherwise. Calls under way go on and do not count any more.
@@ -303,148 +244,6 @@ impl<C> CircuitBreaker<C> {
     }
 }
 
-impl Shared {
-    fn new(state: State, measure: Measure, hook: Option<Hook>) -> Self {
-        Self {
-            published: Published::new(&state),
-            measure,
-            core: Lock::new(Core {
-                state,
-                outbox: Outbox::default(),
-            }),
-            hook,
-        }
-    }
-
-    #[inline]
-    fn admit(&self) -> Result<CircuitTicket, Refusal> {
-        let word = self.published.word();
-        match word.state() {
-            CircuitState::Closed | CircuitState::MetricsOnly => {
-                let times_calls = self.measure.times_calls();
-                let started = if times_calls { time::now() } else { UNREAD };
-                Ok(CircuitTicket {
-                    generation: word.generation(),
-                    started,
-                })
-            }
-            CircuitState::Disabled => Ok(CircuitTicket {
-                generation: word.generation(),
-                started: UNREAD,
-            }),
-            CircuitState::Open | CircuitState::ForcedOpen => self.admit_when_over(),
-            CircuitState::HalfOpen => self.ask(time::now()),
-        }
-    }
-
-    fn admit_when_over(&self) -> Result<CircuitTicket, Refusal> {
-        let until = self.published.open_until();
-        if until == Instant::NEVER {
-            return Err(refusal(None));
-        }
-        let now = time::now();
-        if now < until {
-            return Err(refusal(wait(until, now)));
-        }
-        self.ask(now)
-    }
-
-    fn ask(&self, now: Instant) -> Result<CircuitTicket, Refusal> {
-        let admitted = self.change(|state| state.admit(now));
-        let generation = admitted.map_err(refusal)?;
-        Ok(CircuitTicket {
-            generation,
-            started: now,
-        })
-    }
-
-    #[inline]
-    fn settle(&self, ticket: CircuitTicket, end: End) {
-        let word = self.published.word();
-        // Generations only grow: a late result stays late.
-        let late = word.generation() != ticket.generation;
-        if late || word.state() == CircuitState::Disabled {
-            return;
-        }
-        let needs_time = self.measure.needs_time(end);
-        let now = if needs_time { time::now() } else { UNREAD };
-        let ran = match ticket.started {
-            UNREAD => Duration::ZERO,
-            started => now.since(started),
-        };
-        let outcome = self.measure.outcome(end, ran);
-        let changes_nothing = match (word.state(), outcome) {
-            (CircuitState::HalfOpen, _) => false,
-            (_, None) => true,
-            // Exact, not a short cut: when the word was read the window was full of plain
-            // successes, and one more would have taken the place of its like.
-            (_, Some(outcome)) => word.is_quiet() && outcome.is_plain_success(),
-        };
-        if !changes_nothing {
-            self.change(|state| state.settle(ticket.generation, outcome, now));
-        }
-    }
-
-    /// Works on the state under its lock, publishes the result, then tells the hook.
-    fn change<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
-        let (result, delivers) = {
-            let mut core = self.core.lock();
-            let result = work(&mut core.state);
-            // Every change of state begins a generation, and so changes the word.
-            let delivers = self.published.update(&core.state) && self.queue(&mut core);
-            (result, delivers)
-        };
-        if delivers {
-            self.deliver();
-        }
-        result
-    }
-
-    /// Queues the change for the hook; `true` if it is now the caller's to deliver.
-    fn queue(&self, core: &mut Core) -> bool {
-        let change = core.state.take_change().filter(|_| self.hook.is_some());
-        change.is_some_and(|change| core.outbox.push(change))
-    }
-
-    fn deliver(&self) {
-        loop {
-            let next = self.core.lock().outbox.next();
-            let (Some(change), Some(hook)) = (next, &self.hook) else {
-                return;
-            };
-            // A change may be made in a drop while something else unwinds, where a second
-            // panic would abort the process.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(&change))) {
-                // Its drop is foreign code as well, and could panic again.
-                std::mem::forget(payload);
-            }
-        }
-    }
-}
-
-fn refusal(retry_after: Option<Duration>) -> Refusal {
-    Refusal::CircuitOpen { retry_after }
-}
-
-impl From<Look> for CircuitSnapshot {
-    fn from(look: Look) -> Self {
-        let counts = look.counts;
-        let share = |part| (counts.calls > 0).then(|| rate(part, counts.calls));
-        Self {
-            state: look.state,
-            successes: counts.calls - counts.failures,
-            failures: counts.failures,
-            slow: counts.slow,
-            failure_rate: share(counts.failures),
-            slow_rate: share(counts.slow),
-            consecutive_failures: look.consecutive_failures,
-            until_half_open: look.until_half_open,
-            openings: look.openings,
-            generation: look.generation,
-        }
-    }
-}
-
 impl<C> Gate for CircuitBreaker<C> {
     type Wait = ();
     type Ticket = CircuitTicket;
@@ -457,17 +256,6 @@ impl<C> Gate for CircuitBreaker<C> {
         }
     }
 
-    fn poll_admit(
-        &self,
-        (): &mut (),
-        _: &CallContext<'_>,
-        _: &mut Context<'_>,
-    ) -> Poll<Result<CircuitTicket, Refusal>> {
-        Poll::Ready(self.shared.admit())
-    }
-
-    fn leave(&self, (): &mut ()) {}
-
     #[inline]
     fn settle(&self, ticket: CircuitTicket, end: End) {
         self.shared.settle(ticket, end);
@@ -477,16 +265,6 @@ impl<C> Gate for CircuitBreaker<C> {
 impl<C: Classify<T, E>, T, E> Judge<T, E> for CircuitBreaker<C> {
     fn judge(&self, result: Result<&T, &Error<E>>) -> End {
         self.classifier.classify(result)
-    }
-}
-
-gate_is_policy!(CircuitBreaker<C>, C);
-
-impl<C> IntoPolicy for CircuitBreaker<C> {
-    type Policy = Self;
-
-    fn into_policy(self) -> Result<Self, ConfigError> {
-        Ok(self)
     }
 }
 

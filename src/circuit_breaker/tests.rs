@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::advance;
@@ -152,6 +153,18 @@ async fn slow_answers_open_it() {
         .unwrap();
     }
     assert_eq!(breaker.state(), CircuitState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_probe_opens_it_again() {
+    let breaker = small().slow_calls(0.5, SECOND).build().unwrap();
+    trip(&breaker);
+    advance(10 * SECOND).await;
+    let probe = breaker.try_acquire().unwrap();
+    advance(2 * SECOND).await;
+    probe.settle(End::Success);
+    assert_eq!(breaker.state(), Open);
+    assert_eq!(breaker.snapshot().until_half_open, Some(10 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,8 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::{CallContext, Policy};
+use super::{CallContext, IntoPolicy, Policy};
+use crate::config::ConfigError;
 use crate::error::{Error, Progress, Refusal};
 use crate::observe::EventKind;
 use crate::operation::{Operation, Repeatable};
@@ -30,6 +31,8 @@ pub trait Gate {
 
     /// Waits for what [`admit`](Self::admit) could not give; called only after that said so.
     ///
+    /// A gate that never lets wait needs neither this nor [`leave`](Self::leave).
+    ///
     /// # Errors
     ///
     /// The [`Refusal`] says when to come back, where that is known. After it `wait` holds
@@ -39,10 +42,19 @@ pub trait Gate {
         wait: &mut Self::Wait,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Ticket, Refusal>>;
+    ) -> Poll<Result<Self::Ticket, Refusal>> {
+        let _ = (wait, cx);
+        match self.admit(call) {
+            Admission::Admitted(ticket) => Poll::Ready(Ok(ticket)),
+            Admission::Refused(reason) => Poll::Ready(Err(reason)),
+            Admission::Wait => Poll::Pending,
+        }
+    }
 
     /// Takes back whatever a call holds that stops waiting.
-    fn leave(&self, wait: &mut Self::Wait);
+    fn leave(&self, wait: &mut Self::Wait) {
+        let _ = wait;
+    }
 
     /// Takes an admission back. Called exactly once for each.
     fn settle(&self, ticket: Self::Ticket, end: End);
@@ -303,11 +315,13 @@ where
     }
 }
 
-/// Left for gates that still name it.
-macro_rules! gate_is_policy {
-    ($($any:tt)*) => {};
+impl<G: Gate> IntoPolicy for G {
+    type Policy = Self;
+
+    fn into_policy(self) -> Result<Self, ConfigError> {
+        Ok(self)
+    }
 }
-pub(crate) use gate_is_policy;
 
 impl<G: Gate> fmt::Debug for Waiting<'_, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,7 +21,7 @@ pub use keyed::{KeyedAcquire, KeyedRateLimiter, KeyedRateLimiterBuilder};
 
 use crate::config::ConfigError;
 use crate::error::Refusal;
-use crate::policy::{Admission, CallContext, End, Gate, IntoPolicy, Judge, gate_is_policy};
+use crate::policy::{Admission, CallContext, End, Gate, Judge};
 use crate::sync::{Key, Lock};
 use crate::time::{self, Instant, Timer};
 use acquire::Turn;
@@ -368,13 +368,3 @@ impl Gate for RateLimiter {
 }
 
 impl<T, E> Judge<T, E> for RateLimiter {}
-
-gate_is_policy!(RateLimiter);
-
-impl IntoPolicy for RateLimiter {
-    type Policy = Self;
-
-    fn into_policy(self) -> Result<Self, ConfigError> {
-        Ok(self)
-    }
-}
