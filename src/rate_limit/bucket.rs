@@ -345,13 +345,13 @@ mod tests {
 
         /// Traps 38, 39.
         #[test]
-        fn never_more_than_burst_plus_rate_in_any_window(steps in prop::collection::vec(step(), 0..48)) {
+        fn never_more_than_burst_plus_rate_in_any_window(steps in prop::collection::vec(step(), 0..32)) {
             obeys_the_law(&steps, false)?;
         }
 
         /// Trap 43.
         #[test]
-        fn nor_while_rate_and_burst_change(steps in prop::collection::vec(step(), 0..48)) {
+        fn nor_while_rate_and_burst_change(steps in prop::collection::vec(step(), 0..32)) {
             obeys_the_law(&steps, true)?;
         }
 
@@ -379,7 +379,7 @@ mod tests {
                 let mut later = Bucket::new(rate(permits, period), u32::MAX, at(clock));
                 later.level = bucket.level;
                 if !wait.is_zero() {
-                    later.refill(at(clock).saturating_add(wait - Duration::from_nanos(1)));
+                    later.refill(at(clock).saturating_add(wait.saturating_sub(Duration::from_nanos(1))));
                     prop_assert!(!later.covers(n.into()));
                 }
                 later.refill(at(clock).saturating_add(wait));

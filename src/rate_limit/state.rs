@@ -707,7 +707,7 @@ mod tests {
         /// first in line would, whoever leaves and whatever is changed.
         #[test]
         fn serves_like_a_line_in_which_only_the_first_is_looked_at(
-            ops in prop::collection::vec(op(), 0..32),
+            ops in prop::collection::vec(op(), 0..20),
         ) {
             let mut driven = driven();
             let mut model = Model {
@@ -770,7 +770,7 @@ mod tests {
         /// Trap 44: nobody waits past its time; nobody is let in whose time cannot suffice.
         #[test]
         fn whoever_waits_is_served_or_refused_in_its_time(
-            ops in prop::collection::vec(op(), 0..32),
+            ops in prop::collection::vec(op(), 0..20),
         ) {
             let mut driven = driven();
             for op in ops {

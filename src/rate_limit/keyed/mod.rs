@@ -323,13 +323,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let turn = match &mut this.turn {
-            Some(turn) => turn,
-            None => {
-                let limiter = this.keyed.limiter(this.key)?;
-                let max_wait = this.max_wait.unwrap_or(limiter.shared.max_wait);
-                this.turn.insert(Turn::new(limiter, this.permits, max_wait))
-            }
+        let turn = if let Some(turn) = &mut this.turn {
+            turn
+        } else {
+            let limiter = this.keyed.limiter(this.key)?;
+            let max_wait = this.max_wait.unwrap_or(limiter.shared.max_wait);
+            this.turn.insert(Turn::new(limiter, this.permits, max_wait))
         };
         let acquired = ready!(turn.poll(cx));
         this.turn = None;
