@@ -15,7 +15,8 @@
 //! - `queued` is the sum of the permits of those in the queue.
 //! - A waiter's `end` minus the head's start is at least the sum of the permits up to and
 //!   with it: those that left in between are still counted until the next
-//!   [`reconsider`](State::reconsider). So nobody takes the permits of one ahead.
+//!   [`reconsider`](State::reconsider). So nobody takes the permits of one ahead, and nobody
+//!   is refused before it was counted anew.
 //! - The head has been told a time not later than its permits are there, or its waker is on
 //!   its way.
 //! - A key that is not in the queue any more was refused.
@@ -146,7 +147,12 @@ impl<W> State<W> {
         if !is_head {
             self.pass_by_the_abandoned();
         }
-        let needed = self.needed_up_to(key);
+        let mut needed = self.needed_up_to(key);
+        if !is_head && !self.bucket.covers(needed) && self.is_time_up(key) {
+            // Counted too much, perhaps, because of some that left: now it must be exact.
+            self.reconsider();
+            needed = self.needed_up_to(key);
+        }
         let Some(waiter) = self.queue.get_mut(key) else {
             return (Place::Refused(self.refusal(permits)), None);
         };
@@ -275,6 +281,11 @@ impl<W> State<W> {
 
     fn needed(&self, permits: u32) -> u64 {
         self.queued.saturating_add(permits.into())
+    }
+
+    fn is_time_up(&mut self, key: Key) -> bool {
+        let waiter = self.queue.get_mut(key);
+        waiter.is_some_and(|waiter| waiter.until <= self.bucket.at())
     }
 
     /// The permits of all up to this waiter, and its own.
@@ -514,6 +525,9 @@ mod tests {
         assert_eq!(check(&mut state, a, 1, 1), Place::Waits(a.0, at(3)));
         assert_eq!(check(&mut state, a, 1, 3), Place::Taken);
         assert_eq!(state.take_wakers(), [1]);
+        let c = enter(&mut state, 2, 1, 3);
+        assert_eq!(c.1, 7);
+        assert_eq!(check(&mut state, c, 1, 4), Place::Waits(c.0, at(7)));
         assert_eq!(check(&mut state, b, 1, 5), Place::Taken);
     }
 
@@ -550,6 +564,56 @@ mod tests {
             let (place, _) = state.check(lost, 1, later, &mut None);
             assert!(matches!(place, Place::Refused(_)));
         }
+    }
+
+    fn enter_until(state: &mut Named, name: usize, permits: u32, until: u64) -> Key {
+        let until = at(until);
+        match state.enter(Ask { permits, until }, at(0), &mut Some(name)) {
+            Place::Waits(key, _) => key,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Trap 44.
+    #[test]
+    fn one_behind_a_head_that_nobody_polls_is_refused_when_its_time_is_up() {
+        let mut state = empty(1);
+        enter(&mut state, 0, 1, 0);
+        let next = enter_until(&mut state, 1, 1, 25);
+        let place = check(&mut state, (next, 0), 1, 20);
+        assert_eq!(place, Place::Waits(next, at(25)), "not past its time");
+        let place = check(&mut state, (next, 0), 1, 25);
+        assert!(matches!(place, Place::Refused(_)));
+        assert_eq!(state.queued(), (1, 1));
+    }
+
+    #[test]
+    fn a_look_too_many_behind_one_that_left_does_not_refuse() {
+        let mut state = empty(9);
+        let a = enter(&mut state, 0, 1, 0);
+        let middle = enter(&mut state, 1, 5, 0);
+        state.leave(middle.0, at(0));
+        let last = enter_until(&mut state, 2, 1, 20);
+        let place = check(&mut state, (last, 0), 1, 5);
+        assert_eq!(place, Place::Waits(last, at(20)));
+        assert_eq!(check(&mut state, a, 1, 10), Place::Taken);
+        assert_eq!(check(&mut state, (last, 0), 1, 20), Place::Taken);
+    }
+
+    #[test]
+    fn one_behind_one_that_left_takes_at_the_very_end_of_its_time() {
+        let mut state = empty(9);
+        let a = enter(&mut state, 0, 1, 0);
+        let middle = enter(&mut state, 1, 5, 0);
+        state.leave(middle.0, at(0));
+        let last = enter_until(&mut state, 2, 1, 20);
+        let late = enter_until(&mut state, 3, 1, 30);
+        assert_eq!(check(&mut state, (last, 0), 1, 20), Place::Taken);
+        assert_eq!(
+            check(&mut state, (late, 0), 1, 20),
+            Place::Waits(late, at(30))
+        );
+        assert_eq!(check(&mut state, a, 1, 20), Place::Taken);
     }
 
     #[test]
