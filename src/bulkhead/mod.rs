@@ -19,9 +19,9 @@ pub use builder::BulkheadBuilder;
 use crate::config::ConfigError;
 use crate::error::Refusal;
 use crate::policy::{Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit, Waiting};
-use crate::sync::Key;
+use crate::sync::{Key, wake_all};
 use crate::time::{self, Instant, Timer};
-use state::{Place, State, Wakers};
+use state::{Place, State};
 
 /// Lets at most so many calls run at once; more wait in a bounded queue, or are refused.
 ///
@@ -198,10 +198,6 @@ impl Bulkhead {
         let admitted = self.shared.state.release(weight);
         wake_all(admitted);
     }
-}
-
-fn wake_all(wakers: Wakers<Waker>) {
-    wakers.into_iter().for_each(Waker::wake);
 }
 
 fn full(waited: Duration) -> Refusal {

@@ -3,6 +3,7 @@
 mod wait_list;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 pub(crate) use wait_list::{Key, WaitList};
 
@@ -21,4 +22,18 @@ impl<T> Lock<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Wakes everyone, also those behind a waker that panics: they have been handed something
+/// and would never learn of it. To be called without a lock.
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
+    struct Rest(std::vec::IntoIter<Waker>);
+
+    impl Drop for Rest {
+        fn drop(&mut self) {
+            self.0.by_ref().for_each(Waker::wake);
+        }
+    }
+
+    Rest(wakers.into_iter()).0.by_ref().for_each(Waker::wake);
 }
