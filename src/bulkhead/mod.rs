@@ -36,9 +36,10 @@ use state::{Place, State};
 ///
 /// # Errors
 ///
-/// [`Refusal::BulkheadFull`] at once when the queue is full or the call's deadline has
-/// passed, and after `max_wait` when no slot came free; [`Refusal::TooLarge`] when a call
-/// weighs more than the whole bulkhead.
+/// [`Refusal::BulkheadFull`] at once when the queue is full or the call has no time left to
+/// wait, after `max_wait` when no slot came free, and when a slot comes free only as the
+/// call's deadline passes: nothing is started that could not end in time.
+/// [`Refusal::TooLarge`] when a call weighs more than the whole bulkhead.
 ///
 /// # Cancel safety
 ///
@@ -50,7 +51,7 @@ use state::{Place, State};
 /// First come, first served: a heavy call at the head of the queue holds up light ones
 /// behind it until it fits, and no newcomer passes anyone who waits. A slot is handed to the
 /// head of the queue when it comes free; a task that waits and is then never polled again
-/// nor dropped keeps what it was handed.
+/// nor dropped keeps what it was handed, and its place.
 ///
 /// # Examples
 ///
@@ -137,8 +138,8 @@ impl Bulkhead {
     }
 
     /// Changes the limit. Calls inside stay inside; a waiting call that has become too heavy
-    /// is refused. A limit of 0 lets nothing in until it is raised; calls of any weight are
-    /// then [too large](Refusal::TooLarge).
+    /// is refused when it is polled. A limit of 0 lets nothing in until it is raised: every
+    /// call that weighs anything is then [too large](Refusal::TooLarge).
     pub fn resize(&self, max_concurrent: u32) {
         let wake = self.shared.state.resize(max_concurrent);
         wake_all(wake);
@@ -167,24 +168,49 @@ impl Bulkhead {
         self.shared.state.check(key, &mut waker)
     }
 
-    /// Waits on until the time for it is up. `false`: it was, and the place is given up.
+    /// Waits on until the time for it is up.
     fn poll_wait(
         &self,
         wait: &mut BulkheadWait,
         key: Key,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<bool> {
+    ) -> Poll<()> {
         if wait.queued.is_none() {
             let since = time::now();
-            wait.queued = Some((key, since));
-            if call.deadline(since) <= since {
-                return Poll::Ready(!self.leave_queue(key));
+            if self.shared.max_wait.is_zero() || call.deadline(since) <= since {
+                return Poll::Ready(());
             }
+            wait.queued = Some((key, since));
         }
         let until = wait.since().saturating_add(self.shared.max_wait);
-        ready!(wait.timer.poll_until(until, cx));
-        Poll::Ready(!self.leave_queue(key))
+        wait.timer.poll_until(until, cx)
+    }
+
+    /// Ends a wait whose time is up, unless the slots have come meanwhile.
+    fn give_up(&self, wait: &mut BulkheadWait, key: Key, weight: u32) -> Result<u32, Refusal> {
+        let waited = wait.end();
+        if self.leave_queue(key) {
+            Err(full(waited))
+        } else {
+            Ok(weight)
+        }
+    }
+
+    /// Takes the slots whose turn has come, unless it comes too late to start anything.
+    fn take(
+        &self,
+        wait: &mut BulkheadWait,
+        call: &CallContext<'_>,
+        weight: u32,
+    ) -> Result<u32, Refusal> {
+        let late = wait.queued.is_some() && call.remaining() == Some(Duration::ZERO);
+        let waited = wait.end();
+        if late {
+            self.release(weight);
+            return Err(full(waited));
+        }
+        Ok(weight)
     }
 
     /// Leaves the queue; `false` when it turns out to have been admitted meanwhile.
@@ -222,14 +248,13 @@ impl BulkheadWait {
         self.queued.map_or(Instant::NEVER, |(_, since)| since)
     }
 
-    fn waited(&self) -> Duration {
-        self.queued
-            .map_or(Duration::ZERO, |(_, since)| time::now().since(since))
-    }
-
-    fn end(&mut self) {
-        self.queued = None;
+    /// Forgets the place; how long it was held. First of all, so that a panic in someone
+    /// else's waker finds nothing to give back twice.
+    fn end(&mut self) -> Duration {
         self.timer.disarm();
+        self.queued
+            .take()
+            .map_or(Duration::ZERO, |(_, since)| time::now().since(since))
     }
 }
 
@@ -258,23 +283,22 @@ impl Gate for Bulkhead {
             Some((key, _)) => self.check(key, cx),
             None => self.enter(weight, cx),
         };
-        let admitted = match place {
-            Place::Admitted => Ok(weight),
+        Poll::Ready(match place {
+            Place::Admitted => self.take(wait, call, weight),
             Place::Full => Err(full(Duration::ZERO)),
             Place::TooLarge { limit } => {
                 self.leave(wait);
                 Err(too_large(weight, limit))
             }
             Place::Queued(key) => {
-                let admitted = ready!(self.poll_wait(wait, key, call, cx));
-                admitted.then_some(weight).ok_or(full(wait.waited()))
+                ready!(self.poll_wait(wait, key, call, cx));
+                self.give_up(wait, key, weight)
             }
-        };
-        wait.end();
-        Poll::Ready(admitted)
+        })
     }
 
     fn leave(&self, wait: &mut BulkheadWait) {
+        wait.timer.disarm();
         let Some((key, _)) = wait.queued.take() else {
             return;
         };
