@@ -1,5 +1,8 @@
 //! The one error of every stack, flat however high the stack is.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;

@@ -3,6 +3,9 @@
 //! A pipeline carries at most one [`Observer`]; when it has none, an event costs one
 //! branch. With the feature `tracing` each event is a `tracing` event as well.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -156,9 +156,9 @@ async fn a_higher_limit_lets_in_those_who_wait() {
     let bulkhead = bulkhead(1, 9);
     let _held = bulkhead.try_acquire(1).unwrap();
     let mut waiting: Vec<_> = (0..3).map(|_| task::spawn(bulkhead.acquire(1))).collect();
-    waiting
-        .iter_mut()
-        .for_each(|wait| assert_pending!(wait.poll()));
+    for wait in &mut waiting {
+        assert_pending!(wait.poll());
+    }
     bulkhead.resize(3);
     let woken: Vec<_> = waiting.iter().map(task::Spawn::is_woken).collect();
     assert_eq!(woken, [true, true, false]);
@@ -205,7 +205,7 @@ async fn contended(bulkhead: &Bulkhead) {
         slow().await?;
         slow().await
     };
-    let (_, result) = tokio::join!(free, twice.bulkhead(bulkhead));
+    let ((), result) = tokio::join!(free, twice.bulkhead(bulkhead));
     result.unwrap();
 }
 
@@ -232,12 +232,12 @@ async fn an_acquire_dropped_at_every_poll_gives_back_its_slots() {
             sleep(SECOND).await;
             drop(held);
         };
-        let hold = async {
+        let take = async {
             let permit = bulkhead.acquire(3).await.unwrap();
             sleep(SECOND).await;
             permit.settle(crate::policy::End::Success);
         };
-        tokio::join!(free, hold)
+        tokio::join!(free, take)
     };
     drop_at_every_poll(waits, async |_| assert_free(&bulkhead)).await;
 }
@@ -630,9 +630,9 @@ fn a_waker_that_panics_does_not_leave_the_others_asleep() {
             .is_pending()
     );
     let mut others: Vec<_> = (0..2).map(|_| task::spawn(bulkhead.acquire(1))).collect();
-    others
-        .iter_mut()
-        .for_each(|other| assert_pending!(other.poll()));
+    for other in &mut others {
+        assert_pending!(other.poll());
+    }
     let release = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(held)));
     assert!(release.is_err());
     assert!(others.iter().all(task::Spawn::is_woken));

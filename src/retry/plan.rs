@@ -196,7 +196,7 @@ mod tests {
         };
         assert_eq!(plan(LIMITS, late), Err(GaveUp::Deadline));
         let limits = Limits {
-            max_elapsed: Duration::MAX - SECOND,
+            max_elapsed: Duration::MAX.saturating_sub(SECOND),
             ..LIMITS
         };
         assert_eq!(plan(limits, standing(1)), Err(GaveUp::Elapsed));

@@ -81,7 +81,7 @@ async fn a_limit_of_centuries_does_not_panic() {
     let edges = [0, 1, 2, 1 << 20, 1 << 40, 1 << 62];
     let spans = edges.map(|edge| Duration::from_nanos(left - edge.min(left)));
     let others = [
-        Duration::MAX - TICK,
+        Duration::MAX.saturating_sub(TICK),
         Duration::from_secs(u64::MAX),
         Duration::from_nanos(left + 1),
     ];

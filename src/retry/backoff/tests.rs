@@ -54,9 +54,17 @@ fn backoff() -> impl Strategy<Value = Backoff> {
     (growth, span()).prop_map(|(backoff, cap)| backoff.max_delay(cap.max(backoff.base)))
 }
 
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the comparison allows for a part in a billion"
+)]
+fn float(span: Duration) -> f64 {
+    nanos(span) as f64
+}
+
 /// What the n-th delay is before its jitter, computed from nothing but `n`.
 fn due(backoff: &Backoff, n: i32) -> f64 {
-    let base = backoff.base.as_nanos() as f64;
+    let base = float(backoff.base);
     let due = match backoff.growth {
         Growth::Constant => base,
         Growth::Linear => base * f64::from(n),
@@ -74,7 +82,7 @@ fn due(backoff: &Backoff, n: i32) -> f64 {
 }
 
 fn capped(backoff: &Backoff, due: f64) -> f64 {
-    due.min(nanos(backoff.max_delay) as f64)
+    due.min(float(backoff.max_delay))
 }
 
 proptest! {
@@ -90,7 +98,7 @@ proptest! {
             prop_assert!(delay >= previous, "{previous:?} then {delay:?} at {n}");
             prop_assert!(delay <= backoff.max_delay);
             let want = capped(&backoff, due(&backoff, n));
-            let off = (delay.as_nanos() as f64 - want).abs();
+            let off = (float(delay) - want).abs();
             prop_assert!(off <= 1.0 + want * 1e-9, "{delay:?} at {n}, not {want}");
             previous = delay;
         }

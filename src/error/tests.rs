@@ -1,0 +1,188 @@
+//! What an error says, keeps and becomes.
+use std::io;
+
+use static_assertions::assert_impl_all;
+
+use super::*;
+
+assert_impl_all!(Error<io::Error>: Send, Sync, StdError);
+assert_impl_all!(Error<BoxedError>: Send, Sync, StdError);
+
+const SECOND: Duration = Duration::from_secs(1);
+const OPEN: Refusal = Refusal::CircuitOpen {
+    retry_after: Some(SECOND),
+};
+
+fn earlier(attempts: u32, last: Option<&'static str>) -> Progress<&'static str> {
+    Progress { attempts, last }
+}
+
+/// One of each kind.
+fn all() -> [Error<&'static str>; 3] {
+    [
+        Error::operation("down"),
+        Error::timed_out(SECOND),
+        Error::refused(OPEN),
+    ]
+}
+
+#[test]
+fn each_kind_starts_with_what_it_knows() {
+    let [operation, timed_out, refused] = all();
+    assert_eq!((operation.attempts(), operation.last()), (1, Some(&"down")));
+    assert_eq!((timed_out.attempts(), timed_out.last()), (0, None));
+    assert_eq!((refused.attempts(), refused.last()), (0, None));
+    assert_eq!(
+        all().map(|error| error.is_timed_out()),
+        [false, true, false]
+    );
+    assert_eq!(all().map(|error| error.refusal()), [None, None, Some(OPEN)]);
+    assert_eq!(
+        all().map(|error| error.retry_after()),
+        [None, None, Some(SECOND)]
+    );
+    assert_eq!(Error::from("down"), Error::operation("down"));
+}
+
+#[test]
+fn what_came_before_is_added_and_the_latest_error_stays() {
+    let added = all().map(|error| error.after(earlier(2, Some("first"))));
+    let told = added.map(|error| (error.attempts(), error.into_last()));
+    assert_eq!(
+        told,
+        [(3, Some("down")), (2, Some("first")), (2, Some("first"))]
+    );
+    // Whoever is further out adds to it, and replaces nothing.
+    for error in all() {
+        let error = error
+            .after(earlier(1, Some("second")))
+            .after(earlier(1, Some("first")));
+        assert_ne!(error.last(), Some(&"first"));
+        let error = error.after(earlier(1, None));
+        assert!(error.last().is_some());
+    }
+}
+
+#[test]
+fn the_number_of_attempts_saturates() {
+    for error in all() {
+        let error = error
+            .after(earlier(u32::MAX, None))
+            .after(earlier(u32::MAX, None));
+        assert_eq!(error.attempts(), u32::MAX);
+    }
+}
+
+#[test]
+fn the_operations_error_converts_wherever_it_stands() {
+    for error in all() {
+        let error = error.after(earlier(4, Some("first")));
+        let converted = error.clone().map(str::len);
+        assert_eq!(converted.attempts(), error.attempts());
+        assert_eq!(
+            converted.last().copied(),
+            error.last().map(|last| last.len())
+        );
+        assert_eq!(converted.refusal(), error.refusal());
+        assert_eq!(converted.is_timed_out(), error.is_timed_out());
+    }
+}
+
+#[test]
+fn it_reads_as_a_sentence() {
+    let said = |error: Error<&str>| error.to_string();
+    assert_eq!(said(Error::operation("down")), "down");
+    assert_eq!(
+        said(Error::operation("down").after(earlier(2, Some("first")))),
+        "down (after 3 attempts)"
+    );
+    assert_eq!(said(Error::timed_out(SECOND)), "timed out after 1s");
+    assert_eq!(
+        said(Error::timed_out(SECOND).after(earlier(1, None))),
+        "timed out after 1s"
+    );
+    assert_eq!(
+        said(Error::timed_out(SECOND).after(earlier(2, None))),
+        "timed out after 1s (after 2 attempts)"
+    );
+    assert_eq!(
+        said(Error::refused(OPEN).after(earlier(2, Some("down")))),
+        "circuit breaker is open: try again in 1s (after 2 attempts; last error: down)"
+    );
+}
+
+#[test]
+fn each_refusal_says_who_and_when_to_come_back() {
+    let retry_after = SECOND;
+    let waited = SECOND;
+    let held = Refusal::CircuitOpen { retry_after: None };
+    let limited = Refusal::RateLimited { retry_after };
+    let full = |waited| Refusal::BulkheadFull { waited };
+    let large = Refusal::TooLarge { asked: 9, limit: 4 };
+    let said = [
+        (
+            OPEN,
+            "circuit breaker is open: try again in 1s",
+            Some(SECOND),
+        ),
+        (held, "circuit breaker is held open", None),
+        (limited, "rate limit reached: try again in 1s", Some(SECOND)),
+        (full(Duration::ZERO), "bulkhead is full", None),
+        (full(waited), "bulkhead is full: waited 1s", None),
+        (large, "9 permits asked for, but at most 4 can be had", None),
+        (Refusal::ShutDown, "shutting down", None),
+    ];
+    for (refusal, text, retry_after) in said {
+        assert_eq!(refusal.to_string(), text);
+        assert_eq!(refusal.retry_after(), retry_after, "{text}");
+    }
+}
+
+fn io_error() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "reset")
+}
+
+#[test]
+fn the_source_is_the_operations_latest_error() {
+    let progress = || Progress {
+        attempts: 1,
+        last: Some(io_error()),
+    };
+    let errors = [
+        Error::operation(io_error()),
+        Error::timed_out(SECOND).after(progress()),
+        Error::refused(OPEN).after(progress()),
+    ];
+    for error in errors {
+        let source = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+        assert_eq!(source.kind(), io::ErrorKind::ConnectionReset);
+    }
+    assert!(Error::<io::Error>::timed_out(SECOND).source().is_none());
+}
+
+#[test]
+fn it_becomes_a_boxed_error_and_comes_back() {
+    fn question_mark() -> Result<(), BoxError> {
+        Err(Error::operation(io_error()))?;
+        Ok(())
+    }
+    let boxed = question_mark().unwrap_err();
+    assert!(boxed.downcast_ref::<Error<io::Error>>().is_some());
+
+    let boxed: BoxError = "down".into();
+    let boxed = Error::operation(boxed)
+        .after(Progress::started(1))
+        .into_boxed();
+    let error = boxed.downcast::<Error<BoxedError>>().unwrap();
+    assert_eq!(
+        (error.attempts(), error.to_string().as_str()),
+        (2, "down (after 2 attempts)")
+    );
+    let inner: BoxError = Box::new(Error::operation(io_error()));
+    let boxed = Error::operation(inner).into_boxed();
+    let mut source = boxed.source();
+    while let Some(next) = source.and_then(StdError::source) {
+        source = Some(next);
+    }
+    assert!(source.unwrap().is::<io::Error>());
+}
