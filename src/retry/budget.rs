@@ -14,8 +14,13 @@ const RETRY: u64 = 1_000_000_000;
 
 /// Allows so many retries for each call, and some in reserve.
 ///
-/// A clone is the same budget: give one to several policies and they share it. Of `n` calls
-/// at most `ratio * n + reserve` are tried again, in any stretch of calls.
+/// A clone is the same budget: give one to several policies and they share it. The first `n`
+/// calls are tried again at most `ratio * n + reserve` times, and any `n` calls in a row at
+/// most `ratio * (n + 1) + reserve` times (where a reserve of 0 counts as 1).
+///
+/// Layers that retry multiply: each is a caller of the next. Three of them with the defaults
+/// make at most `1.2 * 1.2 * 1.2 = 1.73` calls of the last out of one (and their reserves),
+/// where three attempts each without budgets make 27. Retry at one layer, where you can.
 ///
 /// Defaults (of every [`Retry`](super::Retry) that is given none): ratio 0.2, reserve 100.
 /// A fifth is enough for the failures of a healthy service and leaves a failing one at most
@@ -131,8 +136,52 @@ fn billionths(ratio: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+
+        /// Trap 54: whoever takes all that there is gets exactly what was paid in.
+        #[test]
+        fn what_can_be_had_is_exact(deposit in 0..3 * RETRY, reserve in 0..20u32, calls in 0..100u32) {
+            let budget = RetryBudget::with(deposit, reserve);
+            let mut granted = (0..reserve).filter(|_| budget.withdraw()).count();
+            for _ in 0..calls {
+                budget.deposit();
+                granted += std::iter::repeat_with(|| budget.withdraw()).take_while(|had| *had).count();
+            }
+            let paid_in = u64::from(reserve) * RETRY + deposit * u64::from(calls);
+            prop_assert_eq!(granted as u64, paid_in / RETRY);
+        }
+
+        #[test]
+        fn no_stretch_of_calls_has_more_than_its_share(
+            deposit in 0..3 * RETRY,
+            reserve in 0..5u32,
+            deposits in prop::collection::vec(any::<bool>(), 0..60),
+        ) {
+            let budget = RetryBudget::with(deposit, reserve);
+            let granted: Vec<bool> = deposits
+                .iter()
+                .map(|deposits| {
+                    if *deposits {
+                        budget.deposit();
+                    }
+                    !deposits && budget.withdraw()
+                })
+                .collect();
+            for start in 0..deposits.len() {
+                let calls = deposits[start..].iter().filter(|deposits| **deposits).count() as u64;
+                let retries = granted[start..].iter().filter(|granted| **granted).count() as u64;
+                let share = deposit * (calls + 1) + u64::from(reserve.max(1)) * RETRY;
+                prop_assert!(retries * RETRY <= share);
+            }
+        }
+    }
+
+    /// Trap 54.
     #[test]
     fn every_ratio_is_exact() {
         for (ratio, retries) in [(0.75, 7_500), (0.2, 2_000), (0.333, 3_330), (1.5, 10_000)] {
