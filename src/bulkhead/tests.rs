@@ -666,6 +666,21 @@ async fn a_waker_that_panics_harms_nobody_who_gives_up() {
     assert_free(&bulkhead);
 }
 
+/// Only a wait that is limited needs the timer, and so a runtime; without one tokio panics.
+#[test]
+fn a_panic_for_want_of_a_runtime_leaves_the_queue() {
+    let builder = Bulkhead::builder().max_concurrent(1).max_wait(SECOND);
+    let bulkhead = builder.build().unwrap();
+    let held = bulkhead.try_acquire(1).unwrap();
+    let mut call = Box::pin(slow.bulkhead(&bulkhead));
+    let poll = std::panic::AssertUnwindSafe(|| task::spawn(call.as_mut()).poll().is_ready());
+    assert!(std::panic::catch_unwind(poll).is_err());
+    drop(call);
+    assert_eq!(bulkhead.snapshot().queued, 0);
+    drop(held);
+    assert_free(&bulkhead);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn never_more_at_once_than_allowed() {
     let bulkhead = bulkhead(3, usize::MAX);

@@ -24,6 +24,10 @@ pub trait Classify<T, E> {
 /// The default: tries again after the operation's own error and after the time limit of an
 /// attempt; hands over every `Ok`, and every refusal from further down (an open circuit or
 /// a full bulkhead is not hammered).
+///
+/// A call of another pipeline that the operation's closure makes is an operation like any
+/// other, and its refusal an own error. [`Call::through`](crate::Call::through) puts one
+/// pipeline around the other instead, and the refusal is seen as what it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failures;
 

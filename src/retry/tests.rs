@@ -1,6 +1,7 @@
 //! The driver, on a paused clock.
 
 mod model;
+mod settings;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, ready};
@@ -1062,6 +1063,33 @@ async fn each_attempt_is_told_its_number_and_its_time() {
     call.await.unwrap_err();
     let left = |seconds| Some(Duration::from_secs(seconds));
     assert_eq!(seen.take(), [(1, left(10)), (2, left(7)), (3, left(4))]);
+}
+
+/// A call made in the closure fails with an error of its own kind; through a pipeline the
+/// error stays flat, and a refusal is seen to be one.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_a_pipeline_below_is_not_hammered() {
+    let bulkhead = Bulkhead::builder()
+        .max_concurrent(1)
+        .max_queue(0)
+        .build()
+        .unwrap();
+    let _held = bulkhead.try_acquire(1).unwrap();
+    let (log, listen) = listener();
+    let inner = Pipeline::builder("inner")
+        .observe(listen)
+        .bulkhead(bulkhead.clone());
+    let inner = inner.build().unwrap();
+    let outer = Pipeline::builder("outer").retry(at_once()).build().unwrap();
+    let call = || ready(Answer::Ok(1));
+    let error = inner.call(call).through(&outer).await.unwrap_err();
+    assert!(error.refusal().is_some());
+    assert_eq!(std::mem::take(&mut *log.lock().unwrap()).len(), 1);
+    // In the closure it takes a classifier.
+    let told = Retry::builder().retry_if(|error: &Error<&str>| error.refusal().is_none());
+    let outer = Pipeline::builder("outer").retry(told).build().unwrap();
+    outer.call(|| inner.call(call)).await.unwrap_err();
+    assert_eq!(log.lock().unwrap().len(), 1);
 }
 
 /// An outer retry starts the inner one afresh: its attempts, delays and time.
