@@ -533,6 +533,28 @@ async fn a_panic_in_the_operation_gives_the_slot_back() {
     assert_free(&bulkhead);
 }
 
+/// Trap 76.
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_at_a_refusal_harms_nothing() {
+    let bulkhead = Bulkhead::builder().max_concurrent(1).max_wait(SECOND);
+    let bulkhead = bulkhead.build().unwrap();
+    let pipeline = Pipeline::builder("angry")
+        .observe(|_: &Event<'_>| panic!("observer"))
+        .bulkhead(bulkhead.clone())
+        .build()
+        .unwrap();
+    let held = bulkhead.try_acquire(1).unwrap();
+    for _ in 0..3 {
+        assert!(catch_panic(pipeline.call(slow)).await.is_err());
+        assert_eq!(
+            (bulkhead.snapshot().in_use, bulkhead.snapshot().queued),
+            (1, 0)
+        );
+    }
+    drop(held);
+    assert_eq!(pipeline.call(slow).await, Ok(()));
+}
+
 /// A waker that looks at the bulkhead when it is woken and when it is dropped.
 struct Reentrant {
     bulkhead: Bulkhead,

@@ -608,6 +608,56 @@ async fn dropped_at_every_poll_nothing_is_left_and_the_next_call_works() {
     assert_eq!(drops, 12);
 }
 
+/// Cut at every instant: when the error is there, the call itself not yet dropped, nothing
+/// is held any more, and what was started has been counted.
+#[tokio::test(start_paused = true)]
+async fn cut_at_every_instant_everything_is_back_at_once() {
+    let tick = Duration::from_millis(1);
+    let bulkhead = Bulkhead::builder().max_concurrent(1).build().unwrap();
+    let backoff = Backoff::constant(3 * tick).jitter(Jitter::None);
+    let retry = Retry::builder()
+        .no_budget()
+        .backoff(backoff)
+        .build()
+        .unwrap();
+    let started = Cell::new(0);
+    let running = Cell::new(0);
+    let slow = || async {
+        started.set(started.get() + 1);
+        running.set(running.get() + 1);
+        let _guard = Defer(|| running.set(running.get() - 1));
+        sleep(2 * tick).await;
+        Answer::Err("down")
+    };
+    // Another call has the slot for the first two milliseconds; the whole takes 14.
+    for limit in 0..=15 {
+        started.set(0);
+        let mut held = bulkhead.try_acquire(1).ok();
+        let call = slow.bulkhead(&bulkhead).timeout(9 * tick).retry(&retry);
+        let mut call = task::spawn(call.timeout(limit * tick));
+        let mut elapsed = 0;
+        let error = loop {
+            if let Poll::Ready(result) = call.poll() {
+                break result.unwrap_err();
+            }
+            tokio::time::advance(tick).await;
+            elapsed += 1;
+            if elapsed == 2 {
+                held = None;
+            }
+        };
+        assert_eq!(running.get(), 0, "{limit}");
+        assert_eq!(error.attempts(), started.get(), "{limit}");
+        assert!(elapsed <= limit, "{limit}");
+        drop(held);
+        assert_eq!(
+            (bulkhead.snapshot().in_use, bulkhead.snapshot().queued),
+            (0, 0)
+        );
+        drop(call);
+    }
+}
+
 struct Defer<F: Fn()>(F);
 
 impl<F: Fn()> Drop for Defer<F> {
