@@ -57,9 +57,8 @@ proptest! {
             .max_elapsed(elapsed)
             .max_retry_after(longest)
             .budget(budget.unwrap_or_default())
-            .classify(move |_: Result<&u32, &Error<&str>>| match busy {
-                true => Verdict::RetryAfter(longest),
-                false => Verdict::Retry,
+            .classify(move |_: Result<&u32, &Error<&str>>| {
+                if busy { Verdict::RetryAfter(longest) } else { Verdict::Retry }
             });
         let retry = match builder.build() {
             Ok(retry) => retry,
