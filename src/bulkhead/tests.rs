@@ -801,7 +801,7 @@ proptest! {
             let held: u32 = callers.iter().filter(|c| c.held.is_some()).map(|c| c.weight).sum();
             let mut waiting = callers.iter().filter(|c| c.wait.is_some());
             let snapshot = bulkhead.snapshot();
-            prop_assert_eq!(snapshot.in_use, u64::from(held));
+            prop_assert_eq!(snapshot.in_use, held);
             prop_assert_eq!(snapshot.queued, waiting.clone().count());
             if let Some(head) = waiting.next() {
                 prop_assert!(held + head.weight > snapshot.max_concurrent);
