@@ -153,7 +153,7 @@ where
     C: Classify<O::Output, O::Error> + 'a,
     H: RetryHook<O::Output, O::Error> + 'a,
 {
-    type Operation = Retrying<&'a Self, Self, B, O>;
+    type Operation = Retried<&'a Self, B, C, H, O>;
 
     fn wrap(&'a self, inner: O) -> Self::Operation {
         Retrying::new(self, inner)
@@ -239,29 +239,30 @@ impl<I, E> Course<I, E> {
 }
 
 /// An operation with a [`Retry`]; `R` is that policy, or a reference to it.
-pub type Retried<R, B, C, H, O> = Retrying<R, Retry<B, C, H>, B, O>;
+pub type Retried<R, B, C, H, O> =
+    Retrying<R, Retry<B, C, H>, <B as Delays>::Iter, <O as Operation>::Error, O>;
 
 pin_project! {
     /// An operation that is started again when it fails.
     ///
-    /// `R` is the policy `P`, or a reference to it.
+    /// `R` is the policy `P`, or a reference to it; `I` are the delays and `E` is the
+    /// operation's error.
+    // The fields name no associated type: to see whether a task that borrows in its
+    // operation is `Send`, the compiler forgets which lifetimes are the same, and then finds
+    // no `O::Error` of an `O` that is a closure and the future it returns.
     #[must_use = "an operation does nothing unless polled"]
-    pub struct Retrying<R, P, B, O>
-    where
-        B: Delays,
-        O: Operation,
-    {
+    pub struct Retrying<R, P, I, E, O> {
         #[pin]
         inner: O,
         retry: R,
-        course: Course<B::Iter, O::Error>,
+        course: Course<I, E>,
         sleep_until: Option<Instant>,
         timer: Timer,
         policy: PhantomData<fn() -> P>,
     }
 }
 
-impl<R, P, B: Delays, O: Operation> Retrying<R, P, B, O> {
+impl<R, P, I, E, O> Retrying<R, P, I, E, O> {
     pub(crate) const fn new(retry: R, inner: O) -> Self {
         Self {
             inner,
@@ -372,7 +373,7 @@ impl<B: Delays, C, H> Retry<B, C, H> {
 /// So many attempts may follow each other before the task lets others run.
 const STREAK: u32 = 32;
 
-impl<R, B, C, H, O> Operation for Retrying<R, Retry<B, C, H>, B, O>
+impl<R, B, C, H, O> Operation for Retried<R, B, C, H, O>
 where
     R: Borrow<Retry<B, C, H>>,
     B: Delays,
@@ -434,7 +435,7 @@ where
     }
 }
 
-impl<R, B, C, H, O> Repeatable for Retrying<R, Retry<B, C, H>, B, O>
+impl<R, B, C, H, O> Repeatable for Retried<R, B, C, H, O>
 where
     R: Borrow<Retry<B, C, H>>,
     B: Delays,
@@ -447,7 +448,7 @@ where
     }
 }
 
-impl<R, P, B: Delays, O: Operation> fmt::Debug for Retrying<R, P, B, O> {
+impl<R, P, I, E, O> fmt::Debug for Retrying<R, P, I, E, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retrying")
             .field("attempts", &self.course.attempts)
