@@ -320,7 +320,10 @@ impl fmt::Display for Refusal {
 
 impl<E: StdError + 'static> StdError for Error<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.last().map(|error| error as _)
+        let last: &(dyn StdError + 'static) = self.last()?;
+        // The box is no cause of its own: what is in it is, and can be downcast.
+        let boxed = last.downcast_ref::<BoxedError>();
+        Some(boxed.map_or(last, |boxed| &*boxed.0))
     }
 }
 
