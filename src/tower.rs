@@ -9,8 +9,9 @@
 //! inner service's readiness. Both are acquired inside the call, in the order of the stack:
 //! a refused call never touches the inner service, the time in which that is not ready
 //! counts against the time limits, and each attempt drives to readiness the very instance
-//! that it calls. What `poll_ready` would say elsewhere (wait, or shed load) the pipeline's
-//! gates decide; put a [`Bulkhead`](crate::Bulkhead) where back-pressure is wanted.
+//! that it calls. An instance whose readiness fails is given up, and that error is not
+//! retried. What `poll_ready` would say elsewhere (wait, or shed load) the pipeline's gates
+//! decide; put a [`Bulkhead`](crate::Bulkhead) where back-pressure is wanted.
 
 use std::fmt;
 use std::future::Future;
@@ -265,6 +266,8 @@ where
         let mut this = self.project();
         if this.future.is_none() {
             if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                // By tower's contract this instance is now of no use to anyone.
+                *this.request = None;
                 return Poll::Ready(Err(Error::operation(error)));
             }
             let Some(request) = this.replay.next(this.request) else {
