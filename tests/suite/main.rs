@@ -4,3 +4,5 @@ mod auto_traits;
 mod size;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tower")]
+mod tower_contract;
