@@ -1,1 +1,15 @@
-fn main() {}
+//! Policies together, on tokio's paused clock.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the operations under test sleep, and the tests let time pass"
+)]
+
+mod cancellation;
+mod composition;
+mod deadlines;
+mod panics;
+#[path = "../support/mod.rs"]
+mod support;
+#[cfg(feature = "tower")]
+mod tower_time;
+mod whole;

@@ -1,0 +1,61 @@
+//! The tower service and time.
+
+use std::time::Duration;
+
+use mainstay::prelude::*;
+use mainstay::{BoxedError, Error};
+use tokio::time::{Instant, sleep};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_test::mock;
+
+use crate::support::Oops;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_the_inner_service_is_not_ready_counts() {
+    let (inner, mut handle) = mock::pair::<u32, u32>();
+    handle.allow(0);
+    let pipeline = Pipeline::builder("unready")
+        .retry(Retry::builder().backoff(Backoff::none()))
+        .timeout(SECOND)
+        .build()
+        .unwrap();
+    let start = Instant::now();
+    let error = pipeline
+        .layer()
+        .boxed()
+        .layer(inner)
+        .oneshot(7)
+        .await
+        .unwrap_err();
+    let error = error.downcast::<Error<BoxedError>>().unwrap();
+    assert!(error.is_timed_out());
+    assert_eq!(
+        start.elapsed().as_secs(),
+        3,
+        "each attempt waited for its own readiness"
+    );
+    assert_eq!(error.attempts(), 0, "the service itself was never called");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_retried_and_limited_behind_the_service() {
+    let pipeline = Pipeline::builder("slow")
+        .timeout(10 * SECOND)
+        .retry(Retry::builder().backoff(Backoff::none()).max_attempts(2))
+        .timeout(SECOND)
+        .build()
+        .unwrap();
+    let mut service = pipeline
+        .layer()
+        .layer(service_fn(|seconds: u64| async move {
+            sleep(Duration::from_secs(seconds)).await;
+            Ok::<_, Oops>(seconds)
+        }));
+    let start = Instant::now();
+    assert_eq!(service.ready().await.unwrap().call(0).await, Ok(0));
+    let error = service.ready().await.unwrap().call(5).await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { after, attempts: 2, .. } if after == SECOND));
+    assert_eq!(start.elapsed().as_secs(), 2);
+}
