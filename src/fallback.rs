@@ -112,6 +112,10 @@ impl<A> Fallback<A> {
 }
 
 /// What answers in place of the operation.
+#[diagnostic::on_unimplemented(
+    message = "this fallback does not answer with the operation's `Result<{T}, {E}>`",
+    note = "a value and the answer of a closure must be a `{T}`; another operation must yield a `Result<{T}, {E}>`"
+)]
 pub trait Alternative<T, E> {
     /// The answer.
     type Future: Future<Output = Result<T, E>>;

@@ -38,6 +38,12 @@ pub trait Operation {
 }
 
 /// An operation that starts a new attempt when it is polled after its end.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can be started only once",
+    label = "this would have to be started again",
+    note = "a future runs once: give a closure that makes one, as in `(|| fetch(url)).retry(..)` and `pipeline.call(|| fetch(url))`",
+    note = "a tower request that cannot be cloned needs `layer_with`, or a pipeline that does not repeat"
+)]
 pub trait Repeatable: Operation {
     /// Whether another attempt is possible: an operation may find out while it runs.
     fn can_repeat(&self) -> bool {
