@@ -110,6 +110,10 @@ pub use rate_limit::RateLimiter;
 pub use retry::Retry;
 pub use timeout::Timeout;
 
+#[cfg(doctest)]
+#[doc = include_str!("../tests/compile_fail.md")]
+mod compile_fail {}
+
 /// What most users need.
 pub mod prelude {
     pub use crate::ext::Resilient;

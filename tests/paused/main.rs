@@ -3,6 +3,7 @@
     clippy::disallowed_methods,
     reason = "the operations under test sleep, and the tests let time pass"
 )]
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
 mod cancellation;
 mod composition;

@@ -200,7 +200,7 @@ async fn calls_that_are_not_send_run_as_local_tasks() {
 
 #[tokio::test]
 async fn policies_and_operations_may_borrow_from_the_stack() {
-    let allowed = vec![7_u32, 8];
+    let allowed = [7_u32, 8];
     let fallback = String::from("none");
     let pipeline = Pipeline::builder("borrows")
         .fallback(Fallback::with(|_: Error<Oops>| fallback.as_str()))
@@ -471,7 +471,7 @@ async fn borrowed_results_and_settings_may_be_spawned() {
         error.last().map(|word| word.len())
     });
     let settings = spawnable(async {
-        let allowed = vec![7_u32];
+        let allowed = [7_u32];
         let delays = [Duration::ZERO];
         let retry = Retry::builder()
             .retry_if(|error: &Oops| allowed.contains(&error.0))

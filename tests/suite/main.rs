@@ -1,6 +1,10 @@
 //! The public API as its users see it, on the production clock.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
 mod auto_traits;
+mod must_not_hold;
+#[cfg(feature = "tower")]
+mod neighbours;
 mod size;
 #[path = "../support/mod.rs"]
 mod support;

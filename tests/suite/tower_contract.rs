@@ -306,7 +306,7 @@ async fn an_instance_whose_readiness_failed_is_not_asked_again() {
         .lock()
         .unwrap()
         .extend([Err(Oops(9)), Err(Oops(10))]);
-    let (observed, observer) = gave_up();
+    let (reasons, observer) = gave_up();
     let pipeline = Pipeline::builder("strict")
         .observe(observer)
         .retry(eager())
@@ -314,7 +314,7 @@ async fn an_instance_whose_readiness_failed_is_not_asked_again() {
         .unwrap();
     let error = pipeline.layer().layer(strict).oneshot(1).await.unwrap_err();
     assert!(matches!(error, Error::Operation { error: Oops(9), .. }));
-    assert_eq!(*observed.lock().unwrap(), [GaveUp::NotRepeatable]);
+    assert_eq!(*reasons.lock().unwrap(), [GaveUp::NotRepeatable]);
 }
 
 type Reasons = Arc<Mutex<Vec<GaveUp>>>;
@@ -469,7 +469,7 @@ async fn a_request_that_cannot_be_cloned_goes_through_what_does_not_repeat() {
 /// Trap 51: what cannot be copied is sent once, and its error is the caller's.
 #[tokio::test]
 async fn a_request_without_a_copy_is_sent_once_and_never_again() {
-    let (observed, observer) = gave_up();
+    let (reasons, observer) = gave_up();
     let pipeline = Pipeline::builder("copies")
         .observe(observer)
         .retry(eager())
@@ -489,7 +489,7 @@ async fn a_request_without_a_copy_is_sent_once_and_never_again() {
     assert_eq!((error.attempts(), error.last()), (1, Some(&Oops(10))));
     assert_eq!(*sent.lock().unwrap(), [1, 1, 1, 10]);
     assert_eq!(
-        *observed.lock().unwrap(),
+        *reasons.lock().unwrap(),
         [GaveUp::Attempts, GaveUp::NotRepeatable]
     );
 }
