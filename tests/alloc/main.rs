@@ -9,7 +9,6 @@ mod support;
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
-use mainstay::policy::IntoPolicy;
 use mainstay::prelude::*;
 use support::{Oops, limiter};
 
@@ -21,7 +20,7 @@ macro_rules! whole {
         Pipeline::builder("whole")
             .timeout(10 * SECOND)
             .retry(Retry::builder().backoff(Backoff::none()).no_budget())
-            .circuit_breaker(CircuitBreaker::builder())
+            .circuit_breaker(CircuitBreaker::builder().failure_rate(1.0))
             .rate_limit(limiter())
             .bulkhead(64)
             .timeout(SECOND)
@@ -83,7 +82,7 @@ fn a_call_that_is_told_its_attempt_allocates_nothing() {
 fn each_policy_alone_allocates_nothing_around_a_ready_operation() {
     let retry = Retry::default();
     let bulkhead = Bulkhead::builder().max_concurrent(4).build().unwrap();
-    let breaker = CircuitBreaker::builder().into_policy().unwrap();
+    let breaker = CircuitBreaker::builder().build().unwrap();
     let limiter = limiter();
     let counted = steady(|| {
         assert_eq!(poll_once(ready.timeout(SECOND)), Ok(7));

@@ -413,7 +413,7 @@ async fn every_policy_may_be_spawned_around_an_operation_that_borrows() {
         (|| async { length(&word).await }).bulkhead(&bulkhead).await
     });
     let breaker = spawnable(async move {
-        let (word, breaker) = (word(), CircuitBreaker::builder().into_policy().unwrap());
+        let (word, breaker) = (word(), CircuitBreaker::builder().build().unwrap());
         (|| async { length(&word).await })
             .circuit_breaker(&breaker)
             .await

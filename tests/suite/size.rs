@@ -18,12 +18,12 @@ const BARE: usize = 48;
 /// What each policy adds, alone, to a call.
 const TIMEOUT: usize = 56;
 const RETRY: usize = 144;
-const CIRCUIT_BREAKER: usize = 32;
-const RATE_LIMIT: usize = 32;
+const CIRCUIT_BREAKER: usize = 40;
+const RATE_LIMIT: usize = 88;
 const BULKHEAD: usize = 80;
 const FALLBACK: usize = 24;
 /// Timeout, retry, circuit breaker, rate limit and bulkhead, and a timeout for each attempt.
-const WHOLE: usize = 408;
+const WHOLE: usize = 472;
 
 async fn leaf() -> Result<u32, Oops> {
     Ok(1)

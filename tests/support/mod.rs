@@ -72,5 +72,7 @@ pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
 
 /// A rate limiter that never lets wait.
 pub(crate) fn limiter() -> mainstay::RateLimiter {
-    mainstay::RateLimiter
+    mainstay::RateLimiter::per_second(1_000_000)
+        .build()
+        .unwrap()
 }
