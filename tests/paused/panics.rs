@@ -67,10 +67,11 @@ async fn a_panic_at_any_attempt_gives_back_what_the_call_held() {
             let mut call = panicking(&whole, attempt, place);
             until_it_panics(&mut call, &case).await;
             // At once, although the call is still there.
-            assert_eq!(whole.bulkhead.snapshot().in_use, 0, "{case}");
-            whole.is_whole(&case);
+            whole.holds_nothing(&case);
+            whole.breaker_counted(attempt, &case);
+            whole.is_whole(&case).await;
             drop(call);
-            whole.is_whole(&case);
+            whole.is_whole(&case).await;
         }
     }
 }
@@ -83,16 +84,15 @@ async fn a_panic_lets_the_next_in_the_queue_in() {
         let case = format!("{place:?}");
         let mut holder = panicking(&whole, 1, Place::LaterPoll);
         assert!(holder.poll().is_pending());
-        let attempts = Cell::new(0);
-        let mut waiting = whole.call(&attempts);
+        let mut waiting = whole.call(0);
         assert!(waiting.poll().is_pending());
         assert_eq!(whole.bulkhead.snapshot().queued, 1, "{case}");
         until_it_panics(&mut holder, &case).await;
         assert!(waiting.wakes() > 0, "{case}");
         assert!(waiting.poll().is_pending());
-        assert_eq!(attempts.get(), 1, "{case}: it was let in");
+        assert_eq!(whole.started.get(), 1, "{case}: it was let in");
         drop((holder, waiting));
-        whole.is_whole(&case);
+        whole.is_whole(&case).await;
     }
 }
 
@@ -110,5 +110,5 @@ async fn a_panicking_task_is_seen_as_such_and_the_pipeline_lives_on() {
             .await
     });
     assert!(task.await.unwrap_err().is_panic());
-    whole.is_whole("after a task's panic");
+    whole.is_whole("after a task's panic").await;
 }
