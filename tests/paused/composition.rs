@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mainstay::circuit_breaker::{Cancelled, CircuitState};
 use mainstay::observe::Event;
 use mainstay::prelude::*;
 use mainstay::retry::{RetryBudget, RetryBuilder};
@@ -354,6 +355,113 @@ async fn a_call_that_is_dropped_in_its_back_off_starts_no_further_attempt() {
     assert_eq!(call.wakes(), 1);
     assert!(call.poll().is_pending(), "the second attempt was made");
     assert_eq!(attempts.get(), 3);
+}
+
+/// What a breaker saw of 20 calls of which each was ended by a limit around the whole stack.
+async fn seen_of_cut_calls(rule: Cancelled) -> (u64, u64, CircuitState) {
+    let breaker = CircuitBreaker::builder()
+        .slow_calls(0.5, SECOND)
+        .minimum_calls(10)
+        .cancelled(rule)
+        .build()
+        .unwrap();
+    let pipeline = Pipeline::builder("cut")
+        .timeout(2 * SECOND)
+        .retry(every_second())
+        .circuit_breaker(breaker.clone())
+        .build()
+        .unwrap();
+    for _ in 0..20 {
+        assert!(pipeline.call(stuck).await.is_err());
+    }
+    let seen = breaker.snapshot();
+    (seen.failures, seen.slow, seen.state)
+}
+
+/// Trap 63.
+#[tokio::test(start_paused = true)]
+async fn a_breaker_sees_the_calls_that_an_outer_limit_cuts_by_the_rule_that_was_chosen() {
+    let ignored = seen_of_cut_calls(Cancelled::Ignore).await;
+    assert_eq!(ignored, (0, 0, CircuitState::Closed));
+    let failed = seen_of_cut_calls(Cancelled::Failure).await;
+    assert_eq!(failed, (10, 10, CircuitState::Open));
+    let slow = seen_of_cut_calls(Cancelled::Slow).await;
+    assert_eq!(slow, (10, 10, CircuitState::Open));
+}
+
+/// Trap 63: a limit further in than the breaker needs no rule.
+#[tokio::test(start_paused = true)]
+async fn a_breaker_sees_the_limit_of_an_attempt_as_a_failure() {
+    let breaker = CircuitBreaker::builder().minimum_calls(10).build().unwrap();
+    let pipeline = Pipeline::builder("inner limit")
+        .retry(Retry::builder().backoff(Backoff::none()).max_attempts(2))
+        .circuit_breaker(breaker.clone())
+        .timeout(SECOND)
+        .build()
+        .unwrap();
+    for n in 1..=5 {
+        assert!(pipeline.call(stuck).await.unwrap_err().is_timed_out());
+        assert_eq!(breaker.snapshot().failures, 2 * n);
+    }
+    assert_eq!(breaker.state(), CircuitState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_inside_of_a_retry_counts_attempts_and_outside_it_counts_calls() {
+    let failures = |breaker: &CircuitBreaker| breaker.snapshot().failures;
+    let outside = CircuitBreaker::builder().build().unwrap();
+    let inside = CircuitBreaker::builder().build().unwrap();
+    let pipeline = Pipeline::builder("counts")
+        .circuit_breaker(outside.clone())
+        .retry(every_second())
+        .circuit_breaker(inside.clone())
+        .build()
+        .unwrap();
+    assert_eq!(pipeline.call(broken).await.unwrap_err().attempts(), 3);
+    assert_eq!((failures(&outside), failures(&inside)), (1, 3));
+}
+
+/// An open circuit is not hammered, and does not count what was never called.
+#[tokio::test(start_paused = true)]
+async fn a_retry_stops_at_an_open_circuit_and_keeps_the_real_error() {
+    let breaker = CircuitBreaker::builder()
+        .consecutive_failures(2)
+        .build()
+        .unwrap();
+    let pipeline = Pipeline::builder("opens")
+        .retry(every_second().max_attempts(9))
+        .circuit_breaker(breaker.clone())
+        .build()
+        .unwrap();
+    let start = Instant::now();
+    let error = pipeline.call(broken).await.unwrap_err();
+    assert!(matches!(error.refusal(), Some(Refusal::CircuitOpen { .. })));
+    assert_eq!((error.attempts(), error.last()), (2, Some(&Oops(7))));
+    assert_eq!(error.retry_after(), Some(9 * SECOND));
+    assert_eq!(
+        start.elapsed().as_secs(),
+        2,
+        "no back-off after the refusal"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_takes_its_own_permit_of_a_limiter_inside_of_a_retry() {
+    let limiter = RateLimiter::per_minute(60).burst(10).build().unwrap();
+    let inside = Pipeline::builder("inside")
+        .retry(Retry::builder().backoff(Backoff::none()))
+        .rate_limit(limiter.clone())
+        .build()
+        .unwrap();
+    assert_eq!(inside.call(broken).await.unwrap_err().attempts(), 3);
+    assert_eq!(limiter.snapshot().available, 7);
+    let outside = Pipeline::builder("outside")
+        .rate_limit(limiter.clone())
+        .retry(Retry::builder().backoff(Backoff::none()))
+        .build()
+        .unwrap();
+    assert_eq!(outside.call(broken).await.unwrap_err().attempts(), 3);
+    assert_eq!(limiter.snapshot().available, 6);
 }
 
 /// Trap 64: the queue's wait counts for the limit outside of the bulkhead, and only there.

@@ -186,3 +186,42 @@ async fn the_deadline_goes_through_three_pipelines() {
         .await;
     assert_eq!(left, Ok(Some(2 * SECOND)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_comes_after_the_deadline_is_refused_at_once_through_two_pipelines() {
+    let limiter = RateLimiter::per_minute(6)
+        .burst(1)
+        .max_wait(60 * SECOND)
+        .build()
+        .unwrap();
+    let inner = Pipeline::builder("inner")
+        .rate_limit(limiter.clone())
+        .build()
+        .unwrap();
+    let outer = Pipeline::builder("outer")
+        .timeout(3 * SECOND)
+        .build()
+        .unwrap();
+    let refused = Mutex::new(None);
+    let start = Instant::now();
+    for _ in 0..2 {
+        let part = |attempt| {
+            let part = inner.call(|| async { Ok::<_, Oops>(()) }).during(attempt);
+            let refused = &refused;
+            async move {
+                part.await.map_err(|error| {
+                    *refused.lock().unwrap() = error.refusal();
+                    Oops(1)
+                })
+            }
+        };
+        let _ = outer.call_with(part).await;
+    }
+    let retry_after = 10 * SECOND;
+    assert_eq!(
+        *refused.lock().unwrap(),
+        Some(Refusal::RateLimited { retry_after })
+    );
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(limiter.snapshot().queued, 0);
+}

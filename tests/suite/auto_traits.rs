@@ -16,6 +16,7 @@ use mainstay::observe::{Event, EventKind, GaveUp};
 use mainstay::operation::{Closure, Once, Plain};
 use mainstay::policy::{CallContext, Identity, IntoPolicy, Permit, PipelineBuilder, Policy, Stack};
 use mainstay::prelude::*;
+use mainstay::rate_limit;
 use mainstay::retry::{BackoffDelays, Jitter, RetryBudget, RetryBuilder, Verdict};
 use mainstay::time::{Instant, Timer};
 use mainstay::{
@@ -32,9 +33,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// An operation that is sent nowhere.
 type Leaf<T, E> = Closure<Plain<fn() -> Ready<Result<T, E>>>, Ready<Result<T, E>>>;
 
+type Protected = Stack<Stack<Stack<Identity, Timeout>, Retry>, CircuitBreaker>;
+
 /// The pipeline of most users.
-type Usual =
-    Stack<Stack<Stack<Stack<Stack<Identity, Timeout>, Retry>, CircuitBreaker>, Bulkhead>, Timeout>;
+type Usual = Stack<Stack<Stack<Protected, RateLimiter>, Bulkhead>, Timeout>;
 
 // Policies and what they are made of: shared between threads.
 assert_impl_all!(Bulkhead: Send, Sync, Unpin, Clone, Debug);
@@ -52,6 +54,22 @@ assert_impl_all!(Verdict: Send, Sync, Copy, Eq, Debug);
 assert_impl_all!(BulkheadSnapshot: Send, Sync, Copy, Eq, Debug);
 assert_impl_all!(BulkheadBuilder: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(RetryBuilder: Send, Sync, Unpin, Debug);
+
+assert_impl_all!(circuit_breaker::CircuitBreakerBuilder: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(circuit_breaker::CircuitSnapshot: Send, Sync, Copy, PartialEq, Debug);
+assert_impl_all!(circuit_breaker::CircuitState: Send, Sync, Copy, Eq, Debug);
+assert_impl_all!(circuit_breaker::StateChange: Send, Sync, Copy, Eq, Debug);
+assert_impl_all!(circuit_breaker::Cause: Send, Sync, Copy, Eq, Debug);
+assert_impl_all!(circuit_breaker::Cancelled: Send, Sync, Copy, Eq, Debug, Default);
+assert_impl_all!(circuit_breaker::Window: Send, Sync, Copy, PartialEq, Debug);
+assert_impl_all!(CircuitBreaker<circuit_breaker::By<fn()>>: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(rate_limit::RateLimiterBuilder: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(rate_limit::RateLimiterSnapshot: Send, Sync, Copy, Eq, Debug);
+assert_impl_all!(rate_limit::KeyedRateLimiter<String>: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(rate_limit::KeyedRateLimiterBuilder: Send, Sync, Unpin, Clone, Debug);
+// A breaker shares its state whatever its classifier is, which alone binds it to a thread.
+assert_not_impl_any!(CircuitBreaker<Rc<()>>: Send, Sync);
+assert_not_impl_any!(rate_limit::KeyedRateLimiter<Rc<()>>: Send, Sync);
 
 // A retry's settings are counted per policy: a copy would look like the same and be another.
 assert_not_impl_any!(Retry: Clone);
@@ -91,6 +109,12 @@ assert_impl_all!(Permit<'static, Bulkhead>: Send, Sync, Unpin, Debug);
 assert_not_impl_any!(Permit<'static, Bulkhead>: Clone);
 assert_impl_all!(Acquire<'static>: Send, Sync, Unpin, Debug, Future<Output = Result<Permit<'static, Bulkhead>, Refusal>>);
 assert_not_impl_any!(Acquire<'static>: Clone);
+
+assert_impl_all!(Permit<'static, CircuitBreaker>: Send, Sync, Unpin, Debug);
+assert_not_impl_any!(Permit<'static, CircuitBreaker>: Clone);
+assert_impl_all!(rate_limit::Acquire<'static>: Send, Sync, Unpin, Debug, Future<Output = Result<(), Refusal>>);
+assert_not_impl_any!(rate_limit::Acquire<'static>: Clone);
+assert_impl_all!(rate_limit::KeyedAcquire<'static, String>: Send, Sync, Unpin, Debug, Future<Output = Result<(), Refusal>>);
 
 // A call is as `Send` and as `Unpin` as what it calls, and no more.
 type CallOf<O> = Call<'static, O>;
@@ -159,6 +183,7 @@ fn usual() -> Pipeline<Usual> {
         .timeout(SECOND)
         .retry(Retry::builder().backoff(Backoff::none()))
         .circuit_breaker(CircuitBreaker::builder())
+        .rate_limit(crate::support::limiter())
         .bulkhead(8)
         .timeout(SECOND)
         .build()
@@ -418,6 +443,26 @@ async fn every_policy_may_be_spawned_around_an_operation_that_borrows() {
             .circuit_breaker(&breaker)
             .await
     });
+    let allowed = spawnable(async move {
+        let (word, fatal) = (word(), [7_u32]);
+        let breaker = CircuitBreaker::builder().build().unwrap();
+        let breaker = breaker.failure_if(|error: &Oops| fatal.contains(&error.0));
+        (|| async { length(&word).await })
+            .circuit_breaker(&breaker)
+            .await
+    });
+    let limiter = spawnable(async move {
+        let (word, limiter) = (word(), crate::support::limiter());
+        (|| async { length(&word).await })
+            .rate_limit(&limiter)
+            .await
+    });
+    let keyed = spawnable(async move {
+        let (word, tenants) = (word(), RateLimiter::per_second(9).keyed().build().unwrap());
+        tenants.acquire(word.as_str(), 1).await.unwrap();
+        let tenant = tenants.limiter(word.as_str()).unwrap();
+        (|| async { length(&word).await }).rate_limit(&tenant).await
+    });
     let fallback = spawnable(async move {
         let word = word();
         (|| async { length(&word).await })
@@ -442,6 +487,9 @@ async fn every_policy_may_be_spawned_around_an_operation_that_borrows() {
     assert_eq!(retry.await, Ok(4));
     assert_eq!(bulkhead.await, Ok(4));
     assert_eq!(breaker.await, Ok(4));
+    assert_eq!(allowed.await, Ok(4));
+    assert_eq!(limiter.await, Ok(4));
+    assert_eq!(keyed.await, Ok(4));
     assert_eq!(fallback.await, Ok(4));
     assert_eq!(other.await, Ok(4));
     assert_eq!(pipeline.await, Ok(4));

@@ -206,6 +206,33 @@ async fn readiness_that_is_not_used_consumes_nothing() {
     assert_eq!(bulkhead.snapshot().in_use, 0);
 }
 
+/// Trap 75, for permits that do not come back.
+#[tokio::test]
+async fn readiness_that_is_not_used_spends_no_permits() {
+    let limiter = RateLimiter::per_minute(1)
+        .burst(3)
+        .max_wait(Duration::ZERO)
+        .build()
+        .unwrap();
+    let (strict, _) = Strict::new();
+    let mut service = limiter.clone().into_layer().unwrap().layer(strict);
+    for n in 0..5 {
+        now(service.ready()).unwrap();
+        now(service.clone().ready()).unwrap();
+        drop(service.call(n));
+    }
+    assert_eq!(limiter.snapshot().available, 3);
+    for n in 0..3 {
+        assert_eq!(
+            service.ready().await.unwrap().call(n).await,
+            Ok(n),
+            "the burst is whole"
+        );
+    }
+    let error = service.ready().await.unwrap().call(3).await.unwrap_err();
+    assert!(matches!(error.refusal(), Some(Refusal::RateLimited { .. })));
+}
+
 /// Trap 73: a clone that is ready and idle holds no permit, so nobody waits for it.
 #[tokio::test]
 async fn a_ready_and_idle_clone_holds_nothing() {
@@ -349,6 +376,48 @@ async fn a_gate_that_is_closed_gives_a_typed_error() {
     assert!(seen.readied.lock().unwrap().is_empty());
     bulkhead.resize(1);
     assert_eq!(service.call(2).await, Ok(2));
+}
+
+/// Trap 74, for a breaker that an operator holds open.
+#[tokio::test]
+async fn a_circuit_that_is_held_open_gives_a_typed_error() {
+    let (strict, seen) = Strict::new();
+    let breaker = CircuitBreaker::builder().build().unwrap();
+    let mut service = breaker.clone().into_layer().unwrap().layer(strict);
+    now(service.ready()).unwrap();
+    breaker.force_open();
+    let error = now(service.call(1)).unwrap_err();
+    assert_eq!(
+        error.refusal(),
+        Some(Refusal::CircuitOpen { retry_after: None })
+    );
+    assert!(seen.readied.lock().unwrap().is_empty());
+    breaker.reset();
+    assert_eq!(service.ready().await.unwrap().call(2).await, Ok(2));
+}
+
+/// Trap 11.
+#[test]
+fn an_open_circuit_refuses_at_once_and_leaves_a_pending_service_alone() {
+    let (inner, mut handle) = mock::pair::<u32, u32>();
+    handle.allow(0);
+    let breaker = CircuitBreaker::builder().build().unwrap();
+    let mut service = breaker.clone().into_layer().unwrap().boxed().layer(inner);
+    let mut call = tokio_test::task::spawn(service.call(1));
+    assert!(call.poll().is_pending(), "closed, it waits for the service");
+    breaker.force_open();
+    let error = now(service.call(2)).unwrap_err();
+    let error = error.downcast::<Error<BoxedError>>().unwrap();
+    assert!(matches!(error.refusal(), Some(Refusal::CircuitOpen { .. })));
+    // It never stood in the service's queue: the one turn goes to the call that waits.
+    handle.allow(1);
+    assert!(call.is_woken());
+    assert!(call.poll().is_pending());
+    let mut asked = tokio_test::task::spawn(());
+    let Poll::Ready(Some((request, _))) = asked.enter(|_, _| handle.poll_request()) else {
+        panic!("the request was to be sent");
+    };
+    assert_eq!(request, 1);
 }
 
 /// As trap 11, for a full bulkhead: a refused call does not wait for the inner service.
