@@ -2,6 +2,7 @@
 //!
 //! Counted is every allocation and reallocation of the calling thread from before the
 //! operation is made until its result has been dropped.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,7 +12,7 @@ use crate::whole::{Outcome, Whole};
 /// How far time goes between two rounds of polls.
 const TICK: Duration = Duration::from_millis(250);
 /// More rounds than any two calls take.
-const ROUNDS: usize = 100;
+const ROUNDS: u32 = 100;
 
 /// When the second call is polled in a round, and whether it is there at all.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +44,7 @@ fn step(call: &mut Option<Stepped<'_, Outcome>>, case: &str) {
 }
 
 /// Drops a call after so many polls; `true` when it had ended before.
-async fn dropped_after(polls: usize, other: Other, whole: &Whole) -> bool {
+async fn dropped_after(polls: u32, other: Other, whole: &Whole) -> bool {
     let case = format!("dropped after {polls} polls, other: {other:?}");
     let mut victim = Some(whole.call(2));
     let mut second = (other != Other::Absent).then(|| whole.call(2));
@@ -75,7 +75,7 @@ async fn dropped_after(polls: usize, other: Other, whole: &Whole) -> bool {
     assert!(second.is_none(), "{case}: the second call has ended");
     whole.breaker_counted(whole.ended.get(), &case);
     let (started, ended_attempts) = (whole.started.get(), whole.ended.get());
-    sleep(ROUNDS as u32 * TICK).await;
+    sleep(ROUNDS * TICK).await;
     assert_eq!(whole.started.get(), started, "{case}: nothing goes on");
     whole.is_whole(&case).await;
     whole.breaker_counted(ended_attempts + 1, &case);
@@ -83,7 +83,7 @@ async fn dropped_after(polls: usize, other: Other, whole: &Whole) -> bool {
 }
 
 /// Tries every number of polls until the call has ended by itself; says how many that were.
-async fn every_poll(other: Other, whole: impl Fn() -> Whole, check: impl Fn(&Whole)) -> usize {
+async fn every_poll(other: Other, whole: impl Fn() -> Whole, check: impl Fn(&Whole)) -> u32 {
     for polls in 0.. {
         let whole = whole();
         let ended = dropped_after(polls, other, &whole).await;
