@@ -70,6 +70,35 @@ async fn a_bulkhead_outside_of_a_retry_is_held_over_the_back_off_and_inside_it_i
     assert_eq!(outside.snapshot().in_use, 0);
 }
 
+/// An attempt that is cut short has ended: its slot is free while the retry waits.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_limit_cuts_gives_everything_back_before_the_back_off() {
+    let bulkhead = Bulkhead::builder().max_concurrent(1).build().unwrap();
+    let breaker = CircuitBreaker::builder()
+        .cancelled(Cancelled::Failure)
+        .build()
+        .unwrap();
+    let pipeline = Pipeline::builder("cut")
+        .retry(every_second())
+        .timeout(SECOND)
+        .circuit_breaker(breaker.clone())
+        .bulkhead(bulkhead.clone())
+        .build()
+        .unwrap();
+    let mut running = Stepped::new(pipeline.call(stuck));
+    assert!(running.poll().is_pending());
+    assert_eq!(bulkhead.snapshot().in_use, 1);
+    let mut queued = Stepped::new(pipeline.call(stuck));
+    assert!(queued.poll().is_pending());
+    assert_eq!(bulkhead.snapshot().queued, 1);
+    sleep(SECOND).await;
+    assert!(running.poll().is_pending(), "cut short, in its back-off");
+    assert!(queued.poll().is_pending(), "cut short, in its back-off");
+    let seen = bulkhead.snapshot();
+    assert_eq!((seen.in_use, seen.queued), (0, 0));
+    assert_eq!(breaker.snapshot().failures, 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_fallback_outside_of_a_retry_is_the_last_resort_and_inside_it_ends_the_first_attempt() {
     let outside = Pipeline::builder("outside")

@@ -17,6 +17,12 @@ fn every(delay: Duration) -> RetryBuilder {
     Retry::builder().backoff(Backoff::constant(delay).jitter(Jitter::None))
 }
 
+/// A wait that is wrongly begun fails its test, and does not hang it.
+async fn bounded<T>(future: impl Future<Output = T>) -> T {
+    let hour = Duration::from_secs(3600);
+    tokio::time::timeout(hour, future).await.unwrap()
+}
+
 type Reasons = Arc<Mutex<Vec<GaveUp>>>;
 
 /// An observer that keeps why retries gave up.
@@ -101,7 +107,7 @@ async fn a_queue_is_not_entered_after_the_inherited_deadline() {
     let late = inner
         .call(|| async { Ok::<_, Oops>(()) })
         .during(kept.unwrap());
-    let error = late.await.unwrap_err();
+    let error = bounded(late).await.unwrap_err();
     assert!(matches!(
         error.refusal(),
         Some(Refusal::BulkheadFull { .. })
