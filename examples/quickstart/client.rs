@@ -1,0 +1,143 @@
+//! The two clients, and the load that both get.
+
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use mainstay::prelude::*;
+use mainstay::retry::Verdict;
+use mainstay::{ConfigError, Error};
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, Method, Request, Response, StatusCode, Url};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval_at};
+use tower::{Layer, Service, ServiceExt};
+
+use crate::server::{PLAN_END, fault};
+
+/// How long a caller waits, with either client.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Calls start at fixed times, whether or not earlier ones have ended: as customers do.
+const BETWEEN_CALLS: Duration = Duration::from_millis(10);
+
+pub(crate) type CallError = Error<reqwest::Error>;
+
+/// What both clients are.
+pub(crate) trait Shopper:
+    Service<Request, Response = Response, Error = CallError, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> Shopper for S where
+    S: Service<Request, Response = Response, Error = CallError, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// A plain client: keeps connections alive and has a time limit for the whole request.
+pub(crate) fn client() -> reqwest::Result<Client> {
+    Client::builder().no_proxy().timeout(PATIENCE).build()
+}
+
+/// The same error as through the pipeline, for the client alone.
+pub(crate) fn plain() -> reqwest::Result<impl Shopper> {
+    Ok(client()?.map_err(Error::operation))
+}
+
+/// What the pipeline puts around the client, outermost first.
+pub(crate) fn pipeline() -> Result<impl Layer<Client, Service: Shopper>, ConfigError> {
+    let pipeline = Pipeline::builder("shop")
+        .timeout(PATIENCE)
+        .retry(Retry::builder().max_attempts(4).classify(verdict))
+        .bulkhead(
+            Bulkhead::builder()
+                .max_concurrent(24)
+                .max_wait(Duration::from_millis(500)),
+        )
+        .timeout(Duration::from_secs(1))
+        .build()?;
+    Ok(pipeline.layer_with(Request::try_clone))
+}
+
+/// Tries again after a failure of the transport, a time-out of the attempt and a `503`, and
+/// waits as long as the server asks. An open circuit and a full bulkhead are not asked again.
+fn verdict(result: Result<&Response, &CallError>) -> Verdict {
+    match result {
+        Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            retry_after(response).map_or(Verdict::Retry, Verdict::RetryAfter)
+        }
+        Ok(_) | Err(Error::Refused { .. }) => Verdict::Stop,
+        Err(_) => Verdict::Retry,
+    }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Succeeded,
+    Failed,
+    /// A policy said no before anything was sent.
+    RefusedAtOnce,
+}
+
+/// One call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// When it was due, from the start of the run.
+    pub(crate) at: Duration,
+    /// How long after that its caller knew the outcome.
+    pub(crate) took: Duration,
+    pub(crate) outcome: Outcome,
+}
+
+/// How many calls a run makes.
+pub(crate) fn calls() -> u32 {
+    u32::try_from(PLAN_END.as_millis() / BETWEEN_CALLS.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Makes every call of a run, and waits for all of them.
+pub(crate) async fn load(
+    client: impl Shopper,
+    url: &Url,
+    start: Instant,
+    bar: &ProgressBar,
+) -> Vec<Record> {
+    // A late tick does not move the later ones: what is due is due.
+    let mut ticks = interval_at(start, BETWEEN_CALLS);
+    let mut running = JoinSet::new();
+    for _ in 0..calls() {
+        let due = ticks.tick().await;
+        let at = due - start;
+        let call = call(client.clone(), Request::new(Method::GET, url.clone()));
+        running.spawn(async move {
+            let outcome = call.await;
+            let took = due.elapsed();
+            Record { at, took, outcome }
+        });
+        bar.set_message(fault(at).name());
+        bar.inc(1);
+    }
+    bar.set_message("last answers");
+    running.join_all().await
+}
+
+async fn call(client: impl Shopper, request: Request) -> Outcome {
+    let answer = match client.oneshot(request).await {
+        Ok(response) => response.error_for_status(),
+        Err(Error::Refused { attempts: 0, .. }) => return Outcome::RefusedAtOnce,
+        Err(_) => return Outcome::Failed,
+    };
+    let Ok(answer) = answer else {
+        return Outcome::Failed;
+    };
+    match answer.bytes().await {
+        Ok(_) => Outcome::Succeeded,
+        Err(_) => Outcome::Failed,
+    }
+}
