@@ -15,7 +15,7 @@ use tower::{Layer, Service, ServiceExt};
 use crate::server::{PLAN_END, fault};
 
 /// How long a caller waits, with either client.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 /// Calls start at fixed times, whether or not earlier ones have ended: as customers do.
 const BETWEEN_CALLS: Duration = Duration::from_millis(10);
 
@@ -83,7 +83,7 @@ pub(crate) enum Outcome {
     Succeeded,
     Failed,
     /// A policy said no before anything was sent.
-    RefusedAtOnce,
+    Refused,
 }
 
 /// One call.
@@ -130,7 +130,7 @@ pub(crate) async fn load(
 async fn call(client: impl Shopper, request: Request) -> Outcome {
     let answer = match client.oneshot(request).await {
         Ok(response) => response.error_for_status(),
-        Err(Error::Refused { attempts: 0, .. }) => return Outcome::RefusedAtOnce,
+        Err(Error::Refused { attempts: 0, .. }) => return Outcome::Refused,
         Err(_) => return Outcome::Failed,
     };
     let Ok(answer) = answer else {

@@ -35,14 +35,13 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     if rlimit::increase_nofile_limit(OPEN_FILES)? < OPEN_FILES {
         return Err(format!("the limit of open files must be {OPEN_FILES} (ulimit -n)").into());
     }
+    let (calls, seconds) = (client::calls(), server::PLAN_END.as_secs());
+    println!("{calls} calls in {seconds} s to a server that fails for a while, twice:\n");
     let plain = run("plain client", client::plain()?).await?;
-    let pipeline = client::pipeline()?;
-    let piped = run(
-        "the same client in a pipeline",
-        pipeline.layer(client::client()?),
-    )
-    .await?;
+    let layer = client::pipeline()?;
+    let piped = run("in a pipeline", layer.layer(client::client()?)).await?;
     report::print(&plain, &piped);
+    println!("\n{}", report::story(&plain, &piped));
     let shortcomings = report::shortcomings(&plain, &piped);
     for criterion in &shortcomings {
         eprintln!("The pipeline did not do better: {criterion}.");
@@ -50,15 +49,26 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::from(u8::from(!shortcomings.is_empty())))
 }
 
-async fn run(title: &str, client: impl Shopper) -> Result<Figures, Box<dyn Error>> {
-    println!("{title}");
-    let bar = ProgressBar::new(client::calls().into()).with_style(ProgressStyle::with_template(
-        "{bar:40} {percent:>3} %  {msg}",
-    )?);
+async fn run(title: &'static str, client: impl Shopper) -> Result<Figures, Box<dyn Error>> {
+    let bar = progress_bar(title)?;
     let start = Instant::now();
     let server = Server::start(start).await?;
     let url = format!("http://{}/", server.address).parse()?;
     let records = client::load(client, &url, start, &bar).await;
-    bar.finish_and_clear();
-    Ok(Figures::of(records, server.requests()))
+    let figures = Figures::of(title, records, server.requests());
+    // Where there is no terminal there is no bar.
+    if bar.is_hidden() {
+        println!("{title:<15}{}", figures.summary());
+    } else {
+        bar.finish_with_message(figures.summary());
+        eprintln!();
+    }
+    Ok(figures)
+}
+
+fn progress_bar(title: &'static str) -> Result<ProgressBar, Box<dyn Error>> {
+    let style = ProgressStyle::with_template("{prefix:14} {bar:30} {percent:>3} %  {msg}")?;
+    Ok(ProgressBar::new(client::calls().into())
+        .with_style(style)
+        .with_prefix(title))
 }

@@ -2,48 +2,63 @@
 
 use std::time::Duration;
 
-use crate::client::{Outcome, Record};
-use crate::server::{OUTAGE_END, PLAN_END};
+use crate::client::{Outcome, PATIENCE, Record};
+use crate::server::{OUTAGE_END, PLAN, PLAN_END};
 
-/// Back to normal: of the calls of a whole second so many in a hundred are answered well,
-/// each within a second.
-const GOOD_SHARE: usize = 95;
+/// A good call succeeds within half of its caller's patience.
+const GOOD: Duration = Duration::from_millis(PATIENCE.as_secs() * 500);
+/// Back to normal: so many in a hundred of a whole second's calls are good.
+const NORMAL: usize = 95;
 const SECOND: Duration = Duration::from_secs(1);
+/// Of the curves: two columns for each second.
+const HALF: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(100);
 /// The most requests that a call may cost the server on average.
 const MAX_REQUESTS_PER_CALL: f64 = 1.2;
 
 /// The figures of one run.
 pub(crate) struct Figures {
+    title: &'static str,
     calls: usize,
     succeeded: usize,
+    good: usize,
     failed: usize,
-    refused_at_once: usize,
+    refused: usize,
     p50: Duration,
     p99: Duration,
     requests_per_call: f64,
     /// From the end of the outage; `None`: not before the end of the run.
     recovery: Option<Duration>,
-    /// Of each second's calls, the share that succeeded.
-    success: Vec<f64>,
+    curve: String,
 }
 
 impl Figures {
-    pub(crate) fn of(mut records: Vec<Record>, requests: u64) -> Self {
+    pub(crate) fn of(title: &'static str, mut records: Vec<Record>, requests: u64) -> Self {
         records.sort_by_key(|record| record.took);
         let count = |outcome| records.iter().filter(|r| r.outcome == outcome).count();
         Self {
+            title,
             calls: records.len(),
             succeeded: count(Outcome::Succeeded),
+            good: records.iter().filter(|r| is_good(r)).count(),
             failed: count(Outcome::Failed),
-            refused_at_once: count(Outcome::RefusedAtOnce),
+            refused: count(Outcome::Refused),
             p50: percentile(&records, 50),
             p99: percentile(&records, 99),
             requests_per_call: ratio(requests, records.len()),
             recovery: recovery(&records),
-            success: success(&records),
+            curve: curve(&records),
         }
     }
+
+    /// One line about the run.
+    pub(crate) fn summary(&self) -> String {
+        format!("{} of {} calls succeeded", self.succeeded, self.calls)
+    }
+}
+
+fn is_good(record: &Record) -> bool {
+    record.outcome == Outcome::Succeeded && record.took <= GOOD
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a few thousand")]
@@ -57,31 +72,39 @@ fn percentile(sorted: &[Record], percent: usize) -> Duration {
     sorted.get(rank - 1).map_or(Duration::ZERO, |r| r.took)
 }
 
-fn due_in(records: &[Record], from: Duration) -> impl Iterator<Item = &Record> {
-    records
+/// How many of the calls due in a span are good, in a hundred.
+fn good_percent(records: &[Record], from: Duration, span: Duration) -> usize {
+    let due = records
         .iter()
-        .filter(move |r| (from..from + SECOND).contains(&r.at))
+        .filter(|r| (from..from + span).contains(&r.at));
+    let (good, all) = due.fold((0, 0), |(good, all), r| {
+        (good + usize::from(is_good(r)), all + 1)
+    });
+    good * 100 / all.max(1)
+}
+
+fn steps(from: Duration, step: Duration, to: Duration) -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(from), move |at| Some(*at + step)).take_while(move |at| *at < to)
 }
 
 fn recovery(records: &[Record]) -> Option<Duration> {
-    let good = |r: &&Record| r.outcome == Outcome::Succeeded && r.took < SECOND;
-    let recovered = |from: &Duration| {
-        let all = due_in(records, *from).count();
-        due_in(records, *from).filter(good).count() * 100 >= all * GOOD_SHARE
-    };
-    let mut starts = (0..)
-        .map(|step| OUTAGE_END + STEP * step)
-        .take_while(|from| *from + SECOND <= PLAN_END);
-    starts.find(recovered).map(|from| from - OUTAGE_END)
+    steps(OUTAGE_END, STEP, PLAN_END - SECOND)
+        .find(|from| good_percent(records, *from, SECOND) >= NORMAL)
+        .map(|from| from - OUTAGE_END)
 }
 
-fn success(records: &[Record]) -> Vec<f64> {
-    let seconds = 0..PLAN_END.as_secs();
-    seconds
-        .map(|second| {
-            let from = Duration::from_secs(second);
-            let good = due_in(records, from).filter(|r| r.outcome == Outcome::Succeeded);
-            ratio(good.count() as u64, due_in(records, from).count())
+fn curve(records: &[Record]) -> String {
+    steps(Duration::ZERO, HALF, PLAN_END)
+        .map(|from| match good_percent(records, from, HALF) {
+            0..2 => '.',
+            2..15 => '▁',
+            15..30 => '▂',
+            30..45 => '▃',
+            45..60 => '▄',
+            60..75 => '▅',
+            75..90 => '▆',
+            90..98 => '▇',
+            _ => '█',
         })
         .collect()
 }
@@ -89,32 +112,41 @@ fn success(records: &[Record]) -> Vec<f64> {
 /// Prints both runs side by side.
 pub(crate) fn print(plain: &Figures, piped: &Figures) {
     let row = |name: &str, cell: &dyn Fn(&Figures) -> String| {
-        println!("{name:<34}{:>14}{:>14}", cell(plain), cell(piped));
+        println!("{name:<30}{:>15}{:>15}", cell(plain), cell(piped));
     };
-    row("", &|f| {
-        let name = if std::ptr::eq(f, plain) {
-            "plain client"
-        } else {
-            "pipeline"
-        };
-        name.to_owned()
-    });
+    println!();
+    row("", &|f| f.title.to_owned());
     row("calls", &|f| f.calls.to_string());
     row("succeeded", &|f| f.succeeded.to_string());
+    row("  within 1.5 s", &|f| f.good.to_string());
     row("failed", &|f| f.failed.to_string());
-    row("refused at once, nothing sent", &|f| {
-        f.refused_at_once.to_string()
-    });
-    row("latency p50, all calls", &|f| span(f.p50));
-    row("latency p99, all calls", &|f| span(f.p99));
-    row("requests to the server per call", &|f| {
+    row("refused, nothing sent", &|f| f.refused.to_string());
+    row("latency of all calls, p50", &|f| span(f.p50));
+    row("latency of all calls, p99", &|f| span(f.p99));
+    row("requests sent per call", &|f| {
         format!("{:.2}", f.requests_per_call)
     });
-    row("time to recover", &|f| {
-        f.recovery.map_or("not in the run".into(), span)
-    });
-    println!("\n{}", curve(&plain.success));
-    println!("{}", curve(&piped.success));
+    row("time to recover", &recovery_of);
+    print_curves(&[plain, piped]);
+}
+
+fn print_curves(runs: &[&Figures]) {
+    println!("\n{:<16}{}", "good calls", ruler());
+    for run in runs {
+        println!("{:<16}{}", run.title, run.curve);
+    }
+}
+
+/// The fault plan over the curves.
+fn ruler() -> String {
+    let mut from = 0;
+    PLAN.iter()
+        .map(|(until, fault)| {
+            let width = usize::try_from((until - from) * 2).unwrap_or(0);
+            from = *until;
+            format!("{:<width$}", format!("|{}", fault.short()))
+        })
+        .collect()
 }
 
 fn span(span: Duration) -> String {
@@ -125,8 +157,8 @@ fn span(span: Duration) -> String {
     }
 }
 
-fn curve(shares: &[f64]) -> String {
-    shares.iter().map(|s| format!("{:.0} ", s * 100.)).collect()
+fn recovery_of(figures: &Figures) -> String {
+    figures.recovery.map_or("not in this run".into(), span)
 }
 
 /// What the pipeline did not do better; nothing, if all is well.
@@ -135,12 +167,27 @@ pub(crate) fn shortcomings(plain: &Figures, piped: &Figures) -> Vec<&'static str
     let checks = [
         (piped.succeeded > plain.succeeded, "more calls must succeed"),
         (piped.p99 < plain.p99, "the p99 latency must be lower"),
-        (recovery(piped) < recovery(plain), "it must recover sooner"),
+        (
+            recovery(piped) < recovery(plain),
+            "the time to recover must be shorter",
+        ),
         (
             piped.requests_per_call <= MAX_REQUESTS_PER_CALL,
-            "it must not send the server more than 1.2 requests per call",
+            "at most 1.2 requests may be sent per call",
         ),
     ];
-    let failed = checks.iter().filter(|(met, _)| !met);
-    failed.map(|(_, criterion)| *criterion).collect()
+    let unmet = checks.iter().filter(|(met, _)| !met);
+    unmet.map(|(_, criterion)| *criterion).collect()
+}
+
+/// What happened, in two sentences.
+pub(crate) fn story(plain: &Figures, piped: &Figures) -> String {
+    format!(
+        "The server works off all that it has accepted, also for callers who have left.\n\
+         The plain client kept it busy with that: back to normal after {}.\n\
+         The pipeline stopped asking, refused {} calls at once, and was back after {}.",
+        recovery_of(plain),
+        piped.refused,
+        recovery_of(piped),
+    )
 }

@@ -51,6 +51,17 @@ impl Fault {
             Self::Cold => "slow recovery",
         }
     }
+
+    /// For a column of a few characters.
+    pub(crate) const fn short(self) -> &'static str {
+        match self {
+            Self::Healthy => "ok",
+            Self::Slow => "slow",
+            Self::Busy => "503",
+            Self::Outage => "outage",
+            Self::Cold => "cold",
+        }
+    }
 }
 
 /// The fault plan: until which second what is wrong.
