@@ -88,9 +88,9 @@ fn steps(from: Duration, step: Duration, to: Duration) -> impl Iterator<Item = D
 }
 
 fn recovery(records: &[Record]) -> Option<Duration> {
-    steps(OUTAGE_END, STEP, PLAN_END - SECOND)
+    steps(OUTAGE_END, STEP, PLAN_END.saturating_sub(SECOND))
         .find(|from| good_percent(records, *from, SECOND) >= NORMAL)
-        .map(|from| from - OUTAGE_END)
+        .map(|from| from.saturating_sub(OUTAGE_END))
 }
 
 fn curve(records: &[Record]) -> String {
@@ -140,13 +140,12 @@ fn print_curves(runs: &[&Figures]) {
 /// The fault plan over the curves.
 fn ruler() -> String {
     let mut from = 0;
-    PLAN.iter()
-        .map(|(until, fault)| {
-            let width = usize::try_from((until - from) * 2).unwrap_or(0);
-            from = *until;
-            format!("{:<width$}", format!("|{}", fault.short()))
-        })
-        .collect()
+    let marks = PLAN.map(|(until, fault)| {
+        let width = usize::try_from((until - from) * 2).unwrap_or(0);
+        from = until;
+        format!("{:<width$}", format!("|{}", fault.short()))
+    });
+    marks.concat()
 }
 
 fn span(span: Duration) -> String {

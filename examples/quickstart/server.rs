@@ -89,8 +89,9 @@ fn service_time(at: Duration) -> Duration {
     if fault(at) != Fault::Cold {
         return SERVICE;
     }
-    let left = (COLD_END - at).as_secs_f64() / (COLD_END - OUTAGE_END).as_secs_f64();
-    SERVICE + (COLD_SERVICE - SERVICE).mul_f64(left)
+    let span = COLD_END.saturating_sub(OUTAGE_END).as_secs_f64();
+    let left = COLD_END.saturating_sub(at).as_secs_f64() / span;
+    SERVICE + COLD_SERVICE.saturating_sub(SERVICE).mul_f64(left)
 }
 
 /// A running server; it stops when this is dropped.
