@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use indicatif::ProgressBar;
+use mainstay::circuit_breaker::{self, Classify as _, Window};
+use mainstay::policy::End;
 use mainstay::prelude::*;
-use mainstay::retry::Verdict;
+use mainstay::retry::{self, Classify as _, Verdict};
 use mainstay::{ConfigError, Error};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Method, Request, Response, StatusCode, Url};
@@ -47,28 +49,38 @@ pub(crate) fn plain() -> reqwest::Result<impl Shopper> {
 
 /// What the pipeline puts around the client, outermost first.
 pub(crate) fn pipeline() -> Result<impl Layer<Client, Service: Shopper>, ConfigError> {
+    let breaker = CircuitBreaker::builder()
+        .window(Window::time(Duration::from_secs(1)))
+        .open_for(Duration::from_millis(500))
+        .build()?;
+    let bulkhead = Bulkhead::builder()
+        .max_concurrent(24)
+        .max_wait(Duration::from_millis(500));
     let pipeline = Pipeline::builder("shop")
         .timeout(PATIENCE)
         .retry(Retry::builder().max_attempts(4).classify(verdict))
-        .bulkhead(
-            Bulkhead::builder()
-                .max_concurrent(24)
-                .max_wait(Duration::from_millis(500)),
-        )
+        .circuit_breaker(breaker.classify(health))
+        .bulkhead(bulkhead)
         .timeout(Duration::from_secs(1))
         .build()?;
     Ok(pipeline.layer_with(Request::try_clone))
 }
 
-/// Tries again after a failure of the transport, a time-out of the attempt and a `503`, and
-/// waits as long as the server asks. An open circuit and a full bulkhead are not asked again.
+/// Whether to try again: as by default, and after a `503`, when the server says.
 fn verdict(result: Result<&Response, &CallError>) -> Verdict {
     match result {
         Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
             retry_after(response).map_or(Verdict::Retry, Verdict::RetryAfter)
         }
-        Ok(_) | Err(Error::Refused { .. }) => Verdict::Stop,
-        Err(_) => Verdict::Retry,
+        other => retry::Failures.classify(other),
+    }
+}
+
+/// What counts as a failure of the server: as by default, and answers of `500` and more.
+fn health(result: Result<&Response, &CallError>) -> End {
+    match result {
+        Ok(response) if response.status().is_server_error() => End::Failure,
+        other => circuit_breaker::Failures.classify(other),
     }
 }
 
