@@ -20,6 +20,8 @@ use crate::server::{PLAN_END, fault};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 /// Calls start at fixed times, whether or not earlier ones have ended: as customers do.
 const BETWEEN_CALLS: Duration = Duration::from_millis(10);
+/// So soon, a caller can still turn to something else.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 pub(crate) type CallError = Error<reqwest::Error>;
 
@@ -60,6 +62,7 @@ pub(crate) fn pipeline() -> Result<impl Layer<Client, Service: Shopper>, ConfigE
         .timeout(PATIENCE)
         .retry(Retry::builder().max_attempts(4).classify(verdict))
         .circuit_breaker(breaker.classify(health))
+        .rate_limit(RateLimiter::per_second(150).burst(20))
         .bulkhead(bulkhead)
         .timeout(Duration::from_secs(1))
         .build()?;
@@ -94,8 +97,8 @@ fn retry_after(response: &Response) -> Option<Duration> {
 pub(crate) enum Outcome {
     Succeeded,
     Failed,
-    /// A policy said no before anything was sent.
-    Refused,
+    /// A policy said no at once, and nothing was sent.
+    RefusedAtOnce,
 }
 
 /// One call.
@@ -125,10 +128,12 @@ pub(crate) async fn load(
     let mut running = JoinSet::new();
     for _ in 0..calls() {
         let due = ticks.tick().await;
-        let at = due - start;
-        let call = call(client.clone(), Request::new(Method::GET, url.clone()));
+        let at = due.duration_since(start);
+        let call = client
+            .clone()
+            .oneshot(Request::new(Method::GET, url.clone()));
         running.spawn(async move {
-            let outcome = call.await;
+            let outcome = outcome(call.await, due).await;
             let took = due.elapsed();
             Record { at, took, outcome }
         });
@@ -139,10 +144,13 @@ pub(crate) async fn load(
     running.join_all().await
 }
 
-async fn call(client: impl Shopper, request: Request) -> Outcome {
-    let answer = match client.oneshot(request).await {
+/// Reads the answer, which is part of the call.
+async fn outcome(result: Result<Response, CallError>, due: Instant) -> Outcome {
+    let answer = match result {
         Ok(response) => response.error_for_status(),
-        Err(Error::Refused { attempts: 0, .. }) => return Outcome::Refused,
+        Err(Error::Refused { attempts: 0, .. }) if due.elapsed() < AT_ONCE => {
+            return Outcome::RefusedAtOnce;
+        }
         Err(_) => return Outcome::Failed,
     };
     let Ok(answer) = answer else {

@@ -23,7 +23,7 @@ pub(crate) struct Figures {
     succeeded: usize,
     good: usize,
     failed: usize,
-    refused: usize,
+    refused_at_once: usize,
     p50: Duration,
     p99: Duration,
     requests_per_call: f64,
@@ -42,7 +42,7 @@ impl Figures {
             succeeded: count(Outcome::Succeeded),
             good: records.iter().filter(|r| is_good(r)).count(),
             failed: count(Outcome::Failed),
-            refused: count(Outcome::Refused),
+            refused_at_once: count(Outcome::RefusedAtOnce),
             p50: percentile(&records, 50),
             p99: percentile(&records, 99),
             requests_per_call: ratio(requests, records.len()),
@@ -118,9 +118,11 @@ pub(crate) fn print(plain: &Figures, piped: &Figures) {
     row("", &|f| f.title.to_owned());
     row("calls", &|f| f.calls.to_string());
     row("succeeded", &|f| f.succeeded.to_string());
-    row("  within 1.5 s", &|f| f.good.to_string());
+    row(&format!("  within {}", span(GOOD)), &|f| f.good.to_string());
     row("failed", &|f| f.failed.to_string());
-    row("refused, nothing sent", &|f| f.refused.to_string());
+    row("refused at once, nothing sent", &|f| {
+        f.refused_at_once.to_string()
+    });
     row("latency of all calls, p50", &|f| span(f.p50));
     row("latency of all calls, p99", &|f| span(f.p99));
     row("requests sent per call", &|f| {
@@ -131,9 +133,10 @@ pub(crate) fn print(plain: &Figures, piped: &Figures) {
 }
 
 fn print_curves(runs: &[&Figures]) {
-    println!("\n{:<16}{}", "good calls", ruler());
+    println!("\nSuccess within {}, each half second:", span(GOOD));
+    println!("{:<15}{}", "", ruler().trim_end());
     for run in runs {
-        println!("{:<16}{}", run.title, run.curve);
+        println!("{:<15}{}", run.title, run.curve);
     }
 }
 
@@ -186,7 +189,7 @@ pub(crate) fn story(plain: &Figures, piped: &Figures) -> String {
          The plain client kept it busy with that: back to normal after {}.\n\
          The pipeline stopped asking, refused {} calls at once, and was back after {}.",
         recovery_of(plain),
-        piped.refused,
+        piped.refused_at_once,
         recovery_of(piped),
     )
 }
