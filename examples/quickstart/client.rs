@@ -1,27 +1,18 @@
-//! The two clients, and the load that both get.
+//! The two clients: a plain one, and the same one behind a pipeline.
 
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use mainstay::circuit_breaker::{self, Classify as _, Window};
 use mainstay::policy::End;
 use mainstay::prelude::*;
 use mainstay::retry::{self, Classify as _, Verdict};
 use mainstay::{ConfigError, Error};
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, Method, Request, Response, StatusCode, Url};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, interval_at};
+use reqwest::{Client, Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt};
-
-use crate::server::{PLAN_END, fault};
 
 /// How long a caller waits, with either client.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
-/// Calls start at fixed times, whether or not earlier ones have ended: as customers do.
-const BETWEEN_CALLS: Duration = Duration::from_millis(10);
-/// So soon, a caller can still turn to something else.
-const AT_ONCE: Duration = Duration::from_millis(100);
 
 pub(crate) type CallError = Error<reqwest::Error>;
 
@@ -51,10 +42,12 @@ pub(crate) fn plain() -> reqwest::Result<impl Shopper> {
 
 /// What the pipeline puts around the client, outermost first.
 pub(crate) fn pipeline() -> Result<impl Layer<Client, Service: Shopper>, ConfigError> {
+    // Opens when half of the latest second's requests have failed, and looks again soon.
     let breaker = CircuitBreaker::builder()
         .window(Window::time(Duration::from_secs(1)))
         .open_for(Duration::from_millis(500))
         .build()?;
+    // A healthy server has ten of our requests at a time.
     let bulkhead = Bulkhead::builder()
         .max_concurrent(24)
         .max_wait(Duration::from_millis(500));
@@ -90,74 +83,4 @@ fn health(result: Result<&Response, &CallError>) -> End {
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     seconds.parse().ok().map(Duration::from_secs)
-}
-
-/// What became of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Succeeded,
-    Failed,
-    /// A policy said no at once, and nothing was sent.
-    RefusedAtOnce,
-}
-
-/// One call.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Record {
-    /// When it was due, from the start of the run.
-    pub(crate) at: Duration,
-    /// How long after that its caller knew the outcome.
-    pub(crate) took: Duration,
-    pub(crate) outcome: Outcome,
-}
-
-/// How many calls a run makes.
-pub(crate) fn calls() -> u32 {
-    u32::try_from(PLAN_END.as_millis() / BETWEEN_CALLS.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// Makes every call of a run, and waits for all of them.
-pub(crate) async fn load(
-    client: impl Shopper,
-    url: &Url,
-    start: Instant,
-    bar: &ProgressBar,
-) -> Vec<Record> {
-    // A late tick does not move the later ones: what is due is due.
-    let mut ticks = interval_at(start, BETWEEN_CALLS);
-    let mut running = JoinSet::new();
-    for _ in 0..calls() {
-        let due = ticks.tick().await;
-        let at = due.duration_since(start);
-        let call = client
-            .clone()
-            .oneshot(Request::new(Method::GET, url.clone()));
-        running.spawn(async move {
-            let outcome = outcome(call.await, due).await;
-            let took = due.elapsed();
-            Record { at, took, outcome }
-        });
-        bar.set_message(fault(at).name());
-        bar.inc(1);
-    }
-    bar.set_message("last answers");
-    running.join_all().await
-}
-
-/// Reads the answer, which is part of the call.
-async fn outcome(result: Result<Response, CallError>, due: Instant) -> Outcome {
-    let answer = match result {
-        Ok(response) => response.error_for_status(),
-        Err(Error::Refused { attempts: 0, .. }) if due.elapsed() < AT_ONCE => {
-            return Outcome::RefusedAtOnce;
-        }
-        Err(_) => return Outcome::Failed,
-    };
-    let Ok(answer) = answer else {
-        return Outcome::Failed;
-    };
-    match answer.bytes().await {
-        Ok(_) => Outcome::Succeeded,
-        Err(_) => Outcome::Failed,
-    }
 }

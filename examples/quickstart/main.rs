@@ -13,6 +13,7 @@
 )]
 
 mod client;
+mod load;
 mod report;
 mod server;
 
@@ -35,7 +36,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     if rlimit::increase_nofile_limit(OPEN_FILES)? < OPEN_FILES {
         return Err(format!("the limit of open files must be {OPEN_FILES} (ulimit -n)").into());
     }
-    let (calls, seconds) = (client::calls(), server::PLAN_END.as_secs());
+    let (calls, seconds) = (load::calls(), server::PLAN_END.as_secs());
     println!("{calls} calls in {seconds} s to a server that fails for a while, twice:\n");
     let plain = run("plain client", client::plain()?).await?;
     let layer = client::pipeline()?;
@@ -54,7 +55,7 @@ async fn run(title: &'static str, client: impl Shopper) -> Result<Figures, Box<d
     let start = Instant::now();
     let server = Server::start(start).await?;
     let url = format!("http://{}/", server.address).parse()?;
-    let records = client::load(client, &url, start, &bar).await;
+    let records = load::run(client, &url, start, &bar).await;
     let figures = Figures::of(title, records, server.requests());
     // Where there is no terminal there is no bar.
     if bar.is_hidden() {
@@ -68,7 +69,7 @@ async fn run(title: &'static str, client: impl Shopper) -> Result<Figures, Box<d
 
 fn progress_bar(title: &'static str) -> Result<ProgressBar, Box<dyn Error>> {
     let style = ProgressStyle::with_template("{prefix:14} {bar:30} {percent:>3} %  {msg}")?;
-    Ok(ProgressBar::new(client::calls().into())
+    Ok(ProgressBar::new(load::calls().into())
         .with_style(style)
         .with_prefix(title))
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::client::{Outcome, PATIENCE, Record};
+use crate::client::PATIENCE;
+use crate::load::{Outcome, Record};
 use crate::server::{OUTAGE_END, PLAN, PLAN_END};
 
 /// A good call succeeds within half of its caller's patience.
