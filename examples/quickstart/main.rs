@@ -42,12 +42,15 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let layer = client::pipeline()?;
     let piped = run("in a pipeline", layer.layer(client::client()?)).await?;
     report::print(&plain, &piped);
-    println!("\n{}", report::story(&plain, &piped));
     let shortcomings = report::shortcomings(&plain, &piped);
-    for criterion in &shortcomings {
-        eprintln!("The pipeline did not do better: {criterion}.");
+    if shortcomings.is_empty() {
+        println!("\n{}", report::story(&plain, &piped));
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::from(u8::from(!shortcomings.is_empty())))
+    for criterion in shortcomings {
+        eprintln!("\nThe pipeline did not do well enough: {criterion}.");
+    }
+    Ok(ExitCode::FAILURE)
 }
 
 async fn run(title: &'static str, client: impl Shopper) -> Result<Figures, Box<dyn Error>> {
