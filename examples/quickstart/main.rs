@@ -71,7 +71,7 @@ async fn run(title: &'static str, client: impl Shopper) -> Result<Figures, Box<d
 }
 
 fn progress_bar(title: &'static str) -> Result<ProgressBar, Box<dyn Error>> {
-    let style = ProgressStyle::with_template("{prefix:14} {bar:30} {percent:>3} %  {msg}")?;
+    let style = ProgressStyle::with_template("{prefix:14} {bar:24} {percent:>3} %  {msg}")?;
     Ok(ProgressBar::new(load::calls().into())
         .with_style(style)
         .with_prefix(title))

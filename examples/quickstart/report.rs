@@ -195,7 +195,7 @@ pub(crate) fn story(plain: &Figures, piped: &Figures) -> String {
     format!(
         "The server works off all that it has accepted, also for callers who have left.\n\
          The plain client kept it busy with that: back to normal after {}.\n\
-         The pipeline stopped asking, refused {} calls at once, and was back after {}.",
+         The pipeline stopped sending: {} calls refused at once, back after {}.",
         recovery_of(plain),
         piped.refused_at_once,
         recovery_of(piped),
