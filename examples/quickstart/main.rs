@@ -5,7 +5,7 @@
 //! cargo run --release --example quickstart
 //! ```
 //!
-//! It takes about 50 s, uses loopback only, and ends with 1 if the pipeline did not do
+//! It takes 45 s, uses loopback only, and ends with exit code 1 if the pipeline did not do
 //! better.
 #![expect(
     clippy::disallowed_methods,
