@@ -779,6 +779,8 @@ async fn open_times_grow_and_are_told() {
     for seconds in [1, 2, 4] {
         advance(seconds * SECOND).await;
         fail(&breaker).await.unwrap_err();
+        let until = crate::time::now().saturating_add(2 * seconds * SECOND);
+        assert_eq!(breaker.shared.published.open_until(), until);
     }
     let opened: Vec<_> = changes
         .lock()
