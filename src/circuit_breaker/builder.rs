@@ -142,7 +142,8 @@ impl CircuitBreakerBuilder {
     /// It runs in the call, or in the drop, that made the change or met it under way: keep
     /// it short. It may call every method of the breaker; what that changes is told after
     /// the hook has returned. A panic in it is caught, since a change may be made while
-    /// something else unwinds.
+    /// something else unwinds. A hook that owns a handle of its own breaker keeps both alive
+    /// for ever.
     pub fn on_state_change(mut self, hook: impl Fn(&StateChange) + Send + Sync + 'static) -> Self {
         self.hook = Some(Arc::new(hook));
         self

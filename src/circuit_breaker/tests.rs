@@ -4,7 +4,7 @@ use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -314,12 +314,12 @@ async fn a_late_success_does_not_close_a_half_open_breaker() {
 /// for those that it makes itself.
 #[tokio::test(start_paused = true)]
 async fn a_hook_may_call_every_method() {
-    let own: Arc<OnceLock<CircuitBreaker>> = Arc::default();
+    let own: Arc<Mutex<Option<CircuitBreaker>>> = Arc::default();
     let (inside, seen) = (Arc::clone(&own), Changes::default());
     let log = Arc::clone(&seen);
     let hook = move |change: &StateChange| {
         log.lock().unwrap().push(*change);
-        let breaker = inside.get().unwrap();
+        let breaker = inside.lock().unwrap().clone().unwrap();
         let _ = (breaker.state(), breaker.snapshot(), breaker.clone());
         let _ = format!("{breaker:?}");
         drop(breaker.try_acquire());
@@ -329,13 +329,15 @@ async fn a_hook_may_call_every_method() {
                 breaker.disable();
                 breaker.metrics_only();
                 breaker.reset();
-                trip(breaker);
+                trip(&breaker);
             }
             _ => {}
         }
     };
-    let breaker = own.get_or_init(|| small().on_state_change(hook).build().unwrap());
-    trip_once(breaker);
+    let breaker = small().on_state_change(hook).build().unwrap();
+    *own.lock().unwrap() = Some(breaker.clone());
+    trip_once(&breaker);
+    *own.lock().unwrap() = None;
     assert_eq!(
         states(&seen),
         [Open, ForcedOpen, Disabled, MetricsOnly, Closed, Open]
