@@ -211,6 +211,7 @@ async fn whoever_leaves_costs_one_wake_for_each_permit_at_most() {
     left.retain(|(n, _)| n % 2 == 1);
     let (mut wakes, mut served) = (0, 0);
     while served < 50 {
+        assert!(now().since(start) < ms(600), "only {served} were served");
         pass(ms(1)).await;
         left.retain_mut(|(n, waiter)| {
             if !waiter.is_woken() {
@@ -249,6 +250,7 @@ async fn dropped_after(polls: u64, position: usize) {
         .collect();
     let mut times = [None; 3];
     for step in 0.. {
+        assert!(step < 100, "somebody is never served: {times:?}");
         for n in 0..3 {
             if n == position && step >= polls {
                 waiters[n] = None;
