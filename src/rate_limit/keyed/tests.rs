@@ -118,6 +118,8 @@ async fn a_key_in_use_is_not_forgotten() {
         Some(Duration::from_secs(1)),
         "it is looked at again after a second"
     );
+    pass(ms(400)).await;
+    assert_eq!(retry_after(tenants.try_acquire(&2, 1)), Some(ms(600)));
     drop(held);
     pass(Duration::from_secs(1)).await;
     tenants.try_acquire(&2, 1).unwrap();
@@ -168,16 +170,32 @@ async fn new_settings_hold_for_known_and_new_keys_and_wake_their_waiters() {
 async fn a_higher_rate_lets_keys_be_forgotten_earlier() {
     let tenants: KeyedRateLimiter<u8> = RateLimiter::builder()
         .rate(1, HOUR)
+        .burst(2)
         .keyed()
-        .max_keys(1)
+        .max_keys(2)
         .build()
         .unwrap();
-    tenants.try_acquire(&1, 1).unwrap();
-    assert_eq!(retry_after(tenants.try_acquire(&2, 1)), Some(HOUR));
-    tenants.set_rate(1, ms(1)).unwrap();
-    assert_eq!(retry_after(tenants.try_acquire(&2, 1)), Some(ms(1)));
-    pass(ms(1)).await;
+    tenants.try_acquire(&1, 2).unwrap();
     tenants.try_acquire(&2, 1).unwrap();
+    assert_eq!(retry_after(tenants.try_acquire(&3, 1)), Some(HOUR));
+    tenants.set_rate(1, ms(1)).unwrap();
+    assert_eq!(retry_after(tenants.try_acquire(&3, 1)), Some(ms(1)));
+    pass(ms(1)).await;
+    tenants.try_acquire(&3, 1).unwrap();
+}
+
+/// Trap 38.
+#[test]
+fn a_fresh_key_is_not_older_than_a_forgotten_one_when_the_clock_goes_backwards() {
+    let mut table = Table::<u8, Instant>::new(1);
+    let mut forgotten = Forgotten::default();
+    let late = Instant::from_nanos(100);
+    for (key, nanos) in [(1, 100), (2, 50)] {
+        let (now, idle) = (Instant::from_nanos(nanos), |_: &Instant, now| Some(now));
+        let fresh = table.get_or_insert((key, key), now, idle, |now| now, &mut forgotten);
+        assert_eq!(fresh, Ok(late));
+    }
+    assert_eq!((table.len(), table.get(&1)), (1, None));
 }
 
 /// Trap 78: what an observer is told names the pipeline and never a key.
