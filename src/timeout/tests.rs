@@ -203,6 +203,19 @@ async fn each_attempt_has_a_limit_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_failed_in_time_takes_nothing_from_the_next() {
+    let failing = || async {
+        sleep(3 * SECOND / 4).await;
+        Answer::Err("down")
+    };
+    let retry = Retry::builder().backoff(Backoff::none()).build().unwrap();
+    let start = now();
+    let error = failing.timeout(SECOND).retry(&retry).await.unwrap_err();
+    assert_eq!((error.attempts(), error.is_timed_out()), (3, false));
+    assert_eq!(now().since(start), 9 * SECOND / 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_earliest_limit_wins() {
     for (outer, inner) in [(1, 2), (2, 1)] {
         let start = now();
