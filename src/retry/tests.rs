@@ -95,6 +95,25 @@ async fn an_outer_time_limit_knows_the_attempts_and_the_last_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_real_error_survives_later_attempts_that_time_out() {
+    let tries = Cell::new(0);
+    let operation = || {
+        tries.set(tries.get() + 1);
+        let hang = tries.get() > 1;
+        async move {
+            if hang {
+                pending::<()>().await;
+            }
+            Answer::Err("down")
+        }
+    };
+    let retry = at_once().max_attempts(4).build().unwrap();
+    let error = operation.timeout(SECOND).retry(&retry).await.unwrap_err();
+    assert_eq!((error.is_timed_out(), error.attempts()), (true, 4));
+    assert_eq!(error.last(), Some(&"down"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn max_attempts_counts_the_first() {
     for max in [1, 2, 7] {
         let broken = Broken::new();
