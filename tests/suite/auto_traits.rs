@@ -479,6 +479,12 @@ async fn every_policy_may_be_spawned_around_an_operation_that_borrows() {
         let word = word();
         usual().call_with(|_| async { length(&word).await }).await
     });
+    let through = spawnable(async move {
+        let word = word();
+        let retry = Retry::builder().backoff(Backoff::none()).build().unwrap();
+        let inner = (|| async { length(&word).await }).timeout(SECOND);
+        inner.through(&usual()).retry(&retry).await
+    });
     let erased = spawnable(async move {
         let word = word();
         usual().erase().call(|| async { length(&word).await }).await
@@ -493,6 +499,7 @@ async fn every_policy_may_be_spawned_around_an_operation_that_borrows() {
     assert_eq!(fallback.await, Ok(4));
     assert_eq!(other.await, Ok(4));
     assert_eq!(pipeline.await, Ok(4));
+    assert_eq!(through.await, Ok(4));
     assert_eq!(erased.await, Ok(4));
 }
 
