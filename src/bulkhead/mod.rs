@@ -163,6 +163,11 @@ impl Bulkhead {
         self.shared.state.enter(weight, &mut waker)
     }
 
+    /// A refusal at once needs no place to wait in.
+    fn lets_wait(&self) -> bool {
+        !self.shared.max_wait.is_zero() && self.shared.state.has_room_to_wait()
+    }
+
     fn check(&self, key: Key, cx: &Context<'_>) -> Place {
         let mut waker = Some(cx.waker().clone());
         self.shared.state.check(key, &mut waker)
@@ -268,7 +273,8 @@ impl Gate for Bulkhead {
         match self.shared.state.try_enter(self.weight) {
             Place::Admitted => Admission::Admitted(self.weight),
             Place::TooLarge { limit } => Admission::Refused(too_large(self.weight, limit)),
-            Place::Full | Place::Queued(_) => Admission::Wait,
+            Place::Full | Place::Queued(_) if self.lets_wait() => Admission::Wait,
+            Place::Full | Place::Queued(_) => Admission::Refused(full(Duration::ZERO)),
         }
     }
 

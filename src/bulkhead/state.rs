@@ -61,6 +61,10 @@ impl<W> State<W> {
         self.queue.lock().len()
     }
 
+    pub(super) fn has_room_to_wait(&self) -> bool {
+        self.queued() < self.max_queue
+    }
+
     /// Admits at once or not at all.
     #[inline]
     pub(super) fn try_enter(&self, weight: u32) -> Place {
