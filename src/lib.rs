@@ -106,7 +106,7 @@ pub use ext::Resilient;
 pub use fallback::Fallback;
 pub use operation::infallible;
 pub use policy::{Attempt, Call, DynPipeline, Pipeline, PipelineBuilder};
-pub use rate_limit::RateLimiter;
+pub use rate_limit::{KeyedRateLimiter, RateLimiter};
 pub use retry::Retry;
 pub use timeout::Timeout;
 
@@ -119,6 +119,7 @@ pub mod prelude {
     pub use crate::ext::Resilient;
     pub use crate::retry::Backoff;
     pub use crate::{
-        Bulkhead, CircuitBreaker, DynPipeline, Fallback, Pipeline, RateLimiter, Retry, Timeout,
+        Bulkhead, CircuitBreaker, DynPipeline, Fallback, KeyedRateLimiter, Pipeline, RateLimiter,
+        Retry, Timeout,
     };
 }

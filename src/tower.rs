@@ -28,6 +28,10 @@ use crate::operation::{Operation, Repeatable, cancel_slot, poll_slot};
 use crate::policy::{CallContext, IntoPolicy, Pipeline, Policy, Stack};
 
 /// Hands out the request of each attempt.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot hand out a request of type `{Req}`",
+    note = "`layer()` needs a request that is `Clone`; for others there are `layer_with(copy)`, and `layer_once()` where no policy repeats"
+)]
 pub trait Replay<Req> {
     /// The request of the next attempt, from `kept`; `None` when there can be none. It may
     /// leave `kept` empty, and no attempt follows.
@@ -68,6 +72,10 @@ impl<Req, F: Fn(&Req) -> Option<Req>> Replay<Req> for CopiedBy<F> {
 }
 
 /// Marks what can hand out a request more than once.
+#[diagnostic::on_unimplemented(
+    message = "a policy in this stack repeats, but its requests are used up by the first attempt",
+    note = "use `layer()` for requests that are `Clone`, or `layer_with(copy)`"
+)]
 pub trait ReplayAgain {}
 
 impl ReplayAgain for Cloned {}
@@ -75,7 +83,8 @@ impl ReplayAgain for Cloned {}
 impl<F> ReplayAgain for CopiedBy<F> {}
 
 impl<P> Pipeline<P> {
-    /// This pipeline as a tower layer, for requests that can be cloned.
+    /// This pipeline as a tower layer, for requests that are `Clone`; for others see
+    /// [`layer_with`](Self::layer_with) and [`layer_once`](Self::layer_once).
     ///
     /// # Examples
     ///

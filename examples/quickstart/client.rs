@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use mainstay::circuit_breaker::{self, Classify as _, Window};
-use mainstay::policy::End;
+use mainstay::circuit_breaker::{End, Window};
 use mainstay::prelude::*;
-use mainstay::retry::{self, Classify as _, Verdict};
+use mainstay::retry::Verdict;
 use mainstay::{ConfigError, Error};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Request, Response, StatusCode};
@@ -46,15 +45,15 @@ pub(crate) fn pipeline() -> Result<impl Layer<Client, Service: Shopper>, ConfigE
     let breaker = CircuitBreaker::builder()
         .window(Window::time(Duration::from_secs(1)))
         .open_for(Duration::from_millis(500))
-        .build()?;
+        .classify_ok(health);
     // A healthy server has ten of our requests at a time.
     let bulkhead = Bulkhead::builder()
         .max_concurrent(24)
         .max_wait(Duration::from_millis(500));
     let pipeline = Pipeline::builder("shop")
         .timeout(PATIENCE)
-        .retry(Retry::builder().max_attempts(4).classify(verdict))
-        .circuit_breaker(breaker.classify(health))
+        .retry(Retry::builder().max_attempts(4).classify_ok(verdict))
+        .circuit_breaker(breaker)
         .rate_limit(RateLimiter::per_second(150).burst(20))
         .bulkhead(bulkhead)
         .timeout(Duration::from_secs(1))
@@ -62,21 +61,22 @@ pub(crate) fn pipeline() -> Result<impl Layer<Client, Service: Shopper>, ConfigE
     Ok(pipeline.layer_with(Request::try_clone))
 }
 
-/// Whether to try again: as by default, and after a `503`, when the server says.
-fn verdict(result: Result<&Response, &CallError>) -> Verdict {
-    match result {
-        Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+/// Which answers to try again: a `503`, when the server says.
+fn verdict(response: &Response) -> Verdict {
+    match response.status() {
+        StatusCode::SERVICE_UNAVAILABLE => {
             retry_after(response).map_or(Verdict::Retry, Verdict::RetryAfter)
         }
-        other => retry::Failures.classify(other),
+        _ => Verdict::Stop,
     }
 }
 
-/// What counts as a failure of the server: as by default, and answers of `500` and more.
-fn health(result: Result<&Response, &CallError>) -> End {
-    match result {
-        Ok(response) if response.status().is_server_error() => End::Failure,
-        other => circuit_breaker::Failures.classify(other),
+/// Which answers count as a failure of the server.
+fn health(response: &Response) -> End {
+    if response.status().is_server_error() {
+        End::Failure
+    } else {
+        End::Success
     }
 }
 

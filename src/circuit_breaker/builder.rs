@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::CircuitBreaker;
-use super::classify::{Cancelled, Failures, Measure};
+use super::classify::{By, ByOk, Cancelled, Failures, If, Measure};
 use super::events::StateChange;
 use super::shared::{Hook, Shared};
 use super::state::{OpenTimes, Rules, State};
 use super::window::Window;
 use crate::config::{ConfigError, require};
-use crate::policy::IntoPolicy;
+use crate::error::Error;
+use crate::policy::{End, IntoPolicy};
 use crate::retry::{Backoff, Jitter};
 use crate::time;
 
@@ -21,7 +22,9 @@ const MINIMUM_CALLS: u32 = 20;
 /// Builds a [`CircuitBreaker`]; its text has the table of defaults.
 #[derive(Clone)]
 #[must_use = "a builder does nothing before `build`"]
-pub struct CircuitBreakerBuilder {
+pub struct CircuitBreakerBuilder<C = Failures> {
+    name: Arc<str>,
+    classifier: C,
     window: Window,
     failure_rate: Option<f64>,
     slow_calls: Option<(f64, Duration)>,
@@ -38,6 +41,8 @@ pub struct CircuitBreakerBuilder {
 impl CircuitBreakerBuilder {
     pub(super) fn new() -> Self {
         Self {
+            name: Arc::default(),
+            classifier: Failures,
             window: Window::calls(100),
             failure_rate: Some(0.5),
             slow_calls: None,
@@ -50,6 +55,14 @@ impl CircuitBreakerBuilder {
             cancelled: Cancelled::Ignore,
             hook: None,
         }
+    }
+}
+
+impl<C> CircuitBreakerBuilder<C> {
+    /// Stands in the `tracing` events of its changes of state. Default: empty.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Over which calls the rates are computed.
@@ -136,6 +149,58 @@ impl CircuitBreakerBuilder {
         self
     }
 
+    /// Decides how every result counts; see [`CircuitBreaker::classify`].
+    pub fn classify<T, E, F>(self, decide: F) -> CircuitBreakerBuilder<By<F>>
+    where
+        F: Fn(Result<&T, &Error<E>>) -> End,
+    {
+        self.with(By(decide))
+    }
+
+    /// Decides how an answer counts that is `Ok`; errors count as by default. For callees
+    /// that report their failures in an answer, such as HTTP servers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mainstay::CircuitBreaker;
+    /// use mainstay::circuit_breaker::End;
+    ///
+    /// # fn main() -> Result<(), mainstay::ConfigError> {
+    /// let breaker = CircuitBreaker::builder()
+    ///     .classify_ok(|status: &u16| if *status >= 500 { End::Failure } else { End::Success })
+    ///     .build()?;
+    /// # let _ = breaker; Ok(())
+    /// # }
+    /// ```
+    pub fn classify_ok<T, F: Fn(&T) -> End>(self, decide: F) -> CircuitBreakerBuilder<ByOk<F>> {
+        self.with(ByOk(decide))
+    }
+
+    /// Counts the operation's own errors as failures only where this is `true`; see
+    /// [`CircuitBreaker::failure_if`].
+    pub fn failure_if<E, F: Fn(&E) -> bool>(self, accept: F) -> CircuitBreakerBuilder<If<F>> {
+        self.with(If(accept))
+    }
+
+    fn with<D>(self, classifier: D) -> CircuitBreakerBuilder<D> {
+        CircuitBreakerBuilder {
+            name: self.name,
+            classifier,
+            window: self.window,
+            failure_rate: self.failure_rate,
+            slow_calls: self.slow_calls,
+            consecutive_failures: self.consecutive_failures,
+            minimum_calls: self.minimum_calls,
+            open_times: self.open_times,
+            seed: self.seed,
+            half_open_probes: self.half_open_probes,
+            half_open_limit: self.half_open_limit,
+            cancelled: self.cancelled,
+            hook: self.hook,
+        }
+    }
+
     /// Told of each change of state: in order, each once, under no lock. The last hook given
     /// counts.
     ///
@@ -157,7 +222,7 @@ impl CircuitBreakerBuilder {
     /// 0 where the method forbids it, a window out of range, `minimum_calls` that the window
     /// cannot hold, a back-off out of range, no rule that could ever open the breaker, and
     /// [`Cancelled::Slow`] without `slow_calls`.
-    pub fn build(self) -> Result<CircuitBreaker, ConfigError> {
+    pub fn build(self) -> Result<CircuitBreaker<C>, ConfigError> {
         let minimum_calls = self.checked_minimum()?;
         self.check_rules()?;
         self.check_half_open()?;
@@ -180,8 +245,8 @@ impl CircuitBreakerBuilder {
         };
         let state = State::new(rules, self.window.records(), open_times);
         Ok(CircuitBreaker {
-            shared: Arc::new(Shared::new(state, measure, self.hook)),
-            classifier: Failures,
+            shared: Arc::new(Shared::new(self.name, state, measure, self.hook)),
+            classifier: self.classifier,
         })
     }
 
@@ -249,15 +314,15 @@ fn require_time(field: &'static str, span: Duration) -> Result<(), ConfigError> 
     require(!span.is_zero(), field, span, "more than zero")
 }
 
-impl IntoPolicy for CircuitBreakerBuilder {
-    type Policy = CircuitBreaker;
+impl<C> IntoPolicy for CircuitBreakerBuilder<C> {
+    type Policy = CircuitBreaker<C>;
 
-    fn into_policy(self) -> Result<CircuitBreaker, ConfigError> {
+    fn into_policy(self) -> Result<CircuitBreaker<C>, ConfigError> {
         self.build()
     }
 }
 
-impl fmt::Debug for CircuitBreakerBuilder {
+impl<C> fmt::Debug for CircuitBreakerBuilder<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakerBuilder")
             .field("window", &self.window)

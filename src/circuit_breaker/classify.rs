@@ -53,6 +53,25 @@ impl<T, E, F: Fn(Result<&T, &Error<E>>) -> End> Classify<T, E> for By<F> {
     }
 }
 
+/// As [`Failures`], but a closure decides about each `Ok`.
+#[derive(Clone, Copy)]
+pub struct ByOk<F>(pub(super) F);
+
+impl<T, E, F: Fn(&T) -> End> Classify<T, E> for ByOk<F> {
+    fn classify(&self, result: Result<&T, &Error<E>>) -> End {
+        match result {
+            Ok(answer) => (self.0)(answer),
+            Err(error) => Classify::<T, E>::classify(&Failures, Err(error)),
+        }
+    }
+}
+
+impl<F> fmt::Debug for ByOk<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByOk")
+    }
+}
+
 impl<F> fmt::Debug for If<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("If")

@@ -21,15 +21,16 @@ mod window;
 use std::fmt;
 use std::sync::Arc;
 
+pub use crate::policy::End;
 pub use builder::CircuitBreakerBuilder;
-pub use classify::{By, Cancelled, Classify, Failures, If};
+pub use classify::{By, ByOk, Cancelled, Classify, Failures, If};
 pub use events::{Cause, CircuitState, StateChange};
 pub use shared::CircuitTicket;
 pub use snapshot::CircuitSnapshot;
 pub use window::Window;
 
 use crate::error::{Error, Refusal};
-use crate::policy::{Admission, CallContext, End, Gate, Judge, Permit};
+use crate::policy::{Admission, CallContext, Gate, Judge, Permit};
 use shared::Shared;
 use state::State;
 
@@ -178,6 +179,13 @@ impl<C> CircuitBreaker<C> {
         F: Fn(Result<&T, &Error<E>>) -> End,
     {
         self.with(By(decide))
+    }
+
+    /// The same breaker, for calls whose `Ok` counts as this closure says; errors count as
+    /// by default.
+    #[must_use]
+    pub fn classify_ok<T, F: Fn(&T) -> End>(&self, decide: F) -> CircuitBreaker<ByOk<F>> {
+        self.with(ByOk(decide))
     }
 
     /// The same breaker, for calls whose own errors are failures only where this is `true`;

@@ -19,6 +19,7 @@ pub(super) type Hook = Arc<dyn Fn(&StateChange) + Send + Sync>;
 
 /// What all handles of a breaker share.
 pub(super) struct Shared {
+    name: Arc<str>,
     pub(super) published: Published,
     measure: Measure,
     pub(super) core: Lock<Core>,
@@ -43,8 +44,9 @@ pub struct CircuitTicket {
 const UNREAD: Instant = Instant::NEVER;
 
 impl Shared {
-    pub(super) fn new(state: State, measure: Measure, hook: Option<Hook>) -> Self {
+    pub(super) fn new(name: Arc<str>, state: State, measure: Measure, hook: Option<Hook>) -> Self {
         Self {
+            name,
             published: Published::new(&state),
             measure,
             core: Lock::new(Core {
@@ -150,22 +152,40 @@ impl Shared {
 
     /// Queues the change for the hook; `true` if it is now the caller's to deliver.
     fn queue(&self, core: &mut Core) -> bool {
-        let change = core.state.take_change().filter(|_| self.hook.is_some());
+        let told = self.hook.is_some() || cfg!(feature = "tracing");
+        let change = core.state.take_change().filter(|_| told);
         change.is_some_and(|change| core.outbox.push(change))
     }
 
     fn deliver(&self) {
         loop {
             let next = self.core.lock().outbox.next();
-            let (Some(change), Some(hook)) = (next, &self.hook) else {
+            let Some(change) = next else {
                 return;
             };
             // A change may be made in a drop while something else unwinds, where a second
             // panic would abort the process.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(&change))) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.tell(&change))) {
                 // Its drop is foreign code as well, and could panic again.
                 mem::forget(payload);
             }
+        }
+    }
+}
+
+impl Shared {
+    fn tell(&self, change: &StateChange) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: "mainstay",
+            circuit_breaker = &*self.name,
+            from = %change.from,
+            to = %change.to,
+            cause = %change.cause,
+            "circuit breaker changed its state"
+        );
+        if let Some(hook) = &self.hook {
+            hook(change);
         }
     }
 }

@@ -671,7 +671,7 @@ async fn a_panicking_operation_is_a_failure() {
     assert_eq!(breaker.state(), CircuitState::Open);
     advance(10 * SECOND).await;
     let polled = async { panic!("probe") };
-    assert!(quietly(|| poll_once(pipeline.call_once::<_, (), &str>(polled))).is_err());
+    assert!(quietly(|| poll_once(pipeline.call_future::<_, (), &str>(polled))).is_err());
     assert_eq!(breaker.snapshot().openings, 2);
     advance(10 * SECOND).await;
     pipeline.call(|| ready(Ok::<_, &str>(()))).await.unwrap();

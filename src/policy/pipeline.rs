@@ -115,10 +115,10 @@ impl<P> Pipeline<P> {
     /// # use mainstay::prelude::*;
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
     /// let pipeline = Pipeline::builder("repeats").retry(Retry::builder()).build()?;
-    /// pipeline.call_once(async { Ok::<_, std::io::Error>(()) }).await?; // does not compile
+    /// pipeline.call_future(async { Ok::<_, std::io::Error>(()) }).await?; // does not compile
     /// # Ok(()) }
     /// ```
-    pub fn call_once<'a, Fut, T, E>(&'a self, future: Fut) -> Call<'a, P::Operation>
+    pub fn call_future<'a, Fut, T, E>(&'a self, future: Fut) -> Call<'a, P::Operation>
     where
         Fut: Future<Output = Result<T, E>>,
         P: Policy<'a, Once<Fut>>,

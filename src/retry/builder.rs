@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::{
-    Backoff, By, ByAttempt, Delays, Failures, FromIter, If, Limits, Retry, RetryBudget, RetryEvent,
-    Seeds, Verdict,
+    Backoff, By, ByAttempt, ByOk, Delays, Failures, FromIter, If, Limits, Retry, RetryBudget,
+    RetryEvent, Seeds, Verdict,
 };
 use crate::config::{ConfigError, require};
 use crate::error::Error;
@@ -167,6 +167,28 @@ impl<B, C, H> RetryBuilder<B, C, H> {
         F: Fn(Result<&T, &Error<E>>) -> Verdict,
     {
         self.classified(By(decide))
+    }
+
+    /// Decides about an answer that is `Ok`; errors are decided about as by default. For
+    /// callees that report their failures in an answer, such as HTTP servers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mainstay::retry::{Retry, Verdict};
+    ///
+    /// # fn main() -> Result<(), mainstay::ConfigError> {
+    /// let patient = Retry::builder()
+    ///     .classify_ok(|status: &u16| if *status == 503 { Verdict::Retry } else { Verdict::Stop })
+    ///     .build()?;
+    /// # let _ = patient; Ok(())
+    /// # }
+    /// ```
+    pub fn classify_ok<T, F>(self, decide: F) -> RetryBuilder<B, ByOk<F>, H>
+    where
+        F: Fn(&T) -> Verdict,
+    {
+        self.classified(ByOk(decide))
     }
 
     fn classified<D>(self, classifier: D) -> RetryBuilder<B, D, H> {

@@ -63,6 +63,19 @@ impl<T, E, F: Fn(Result<&T, &Error<E>>) -> Verdict> Classify<T, E> for By<F> {
     }
 }
 
+/// As [`Failures`], but a closure decides about each `Ok`.
+#[derive(Clone, Copy, Debug)]
+pub struct ByOk<F>(pub(crate) F);
+
+impl<T, E, F: Fn(&T) -> Verdict> Classify<T, E> for ByOk<F> {
+    fn classify(&self, result: Result<&T, &Error<E>>) -> Verdict {
+        match result {
+            Ok(answer) => (self.0)(answer),
+            Err(error) => Classify::<T, E>::classify(&Failures, Err(error)),
+        }
+    }
+}
+
 /// What is about to happen, for a hook before each wait.
 #[derive(Debug)]
 #[non_exhaustive]

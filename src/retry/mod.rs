@@ -23,7 +23,7 @@ use pin_project_lite::pin_project;
 pub use backoff::{Backoff, BackoffDelays, ByAttempt, ByAttemptDelays, Delays, FromIter, Jitter};
 pub use budget::RetryBudget;
 pub use builder::{NoHook, OnRetry, RetryBuilder, RetryHook};
-pub use classify::{By, Classify, Failures, If, RetryEvent, Verdict};
+pub use classify::{By, ByOk, Classify, Failures, If, RetryEvent, Verdict};
 
 use crate::config::ConfigError;
 use crate::error::{Error, Progress};
