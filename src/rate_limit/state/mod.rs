@@ -153,6 +153,7 @@ impl<W> State<W> {
         let mut needed = self.needed_up_to(key);
         if !is_head && !self.bucket.covers(needed) && self.is_time_up(key) {
             // Counted too much, perhaps, because of some that left: now it must be exact.
+            // It stays only if its permits are there.
             self.reconsider();
             needed = self.needed_up_to(key);
         }
@@ -167,7 +168,7 @@ impl<W> State<W> {
         let due = self.bucket.at().saturating_add(wait);
         let until = waiter.until;
         // Of a head the due time is exact; others may come up earlier than it says.
-        if self.bucket.at() >= until || (is_head && due > until) {
+        if is_head && due > until {
             let old = self.remove(key);
             let retry_after = wait;
             return (Place::Refused(Refusal::RateLimited { retry_after }), old);

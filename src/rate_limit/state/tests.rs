@@ -189,6 +189,9 @@ fn a_lower_rate_refuses_those_whose_time_no_longer_suffices() {
         Place::Refused(limited(320))
     );
     assert_eq!(check(&mut state, a, 1, 10), Place::Waits(a.0, at(40)));
+    let d = enter(&mut state, 3, 1, 10);
+    assert_eq!(d.1, 120);
+    assert_eq!(check(&mut state, d, 1, 11), Place::Waits(d.0, at(120)));
     assert_eq!(check(&mut state, c, 1, 79), Place::Waits(c.0, at(80)));
     assert_eq!(check(&mut state, c, 1, 80), Place::Taken);
 }
@@ -263,6 +266,18 @@ fn one_behind_a_head_that_nobody_polls_is_refused_when_its_time_is_up() {
     let place = check(&mut state, (next, 0), 1, 25);
     assert!(matches!(place, Place::Refused(_)));
     assert_eq!(state.queued(), (1, 1));
+}
+
+/// Trap 44.
+#[test]
+fn a_head_whose_time_no_longer_suffices_is_refused_at_its_next_look() {
+    let mut state = empty(1);
+    let a = enter(&mut state, 0, 1, 0);
+    let b = enter_until(&mut state, 1, 1, 20);
+    // What comes while the one ahead is late does not fit into the bucket.
+    assert_eq!(check(&mut state, a, 1, 15), Place::Taken);
+    let place = check(&mut state, (b, 0), 1, 16);
+    assert_eq!(place, Place::Refused(limited(9)));
 }
 
 #[test]
