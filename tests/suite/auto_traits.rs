@@ -182,7 +182,7 @@ fn usual() -> Pipeline<Usual> {
     Pipeline::builder("usual")
         .timeout(SECOND)
         .retry(Retry::builder().backoff(Backoff::none()))
-        .circuit_breaker(CircuitBreaker::builder())
+        .circuit_breaker(CircuitBreaker::builder().failure_rate(1.0))
         .rate_limit(crate::support::limiter())
         .bulkhead(8)
         .timeout(SECOND)
