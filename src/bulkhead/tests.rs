@@ -334,14 +334,15 @@ async fn without_time_left_nobody_waits() {
     });
     noted.await.unwrap();
     tokio::time::advance(2 * SECOND).await;
-    let late = slow.bulkhead(&bulkhead).during(attempt.get().unwrap());
+    let attempt = attempt.take().unwrap();
+    let late = slow.bulkhead(&bulkhead).during(attempt.clone());
     assert_eq!(refusal(late.await), FULL);
     assert_eq!(now().since(start), 2 * SECOND);
     assert_eq!(bulkhead.snapshot().queued, 0);
     // A free slot needs no wait, and no time.
     drop(held);
     let late = (|| async { Answer::Ok(()) }).bulkhead(&bulkhead);
-    assert_eq!(late.during(attempt.get().unwrap()).await, Ok(()));
+    assert_eq!(late.during(attempt).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

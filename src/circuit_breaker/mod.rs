@@ -204,6 +204,12 @@ impl<C> CircuitBreaker<C> {
         }
     }
 
+    /// The name given to the builder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.name()
+    }
+
     /// The state, by one atomic load. It is open until a call comes after the open time.
     #[must_use]
     pub fn state(&self) -> CircuitState {

@@ -57,6 +57,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn state(&self) -> CircuitState {
         self.published.word().state()
     }
@@ -171,9 +175,7 @@ impl Shared {
             }
         }
     }
-}
 
-impl Shared {
     fn tell(&self, change: &StateChange) {
         #[cfg(feature = "tracing")]
         tracing::warn!(

@@ -17,7 +17,7 @@ use crate::fallback::{Fallback, FallingBack, Rescued};
 use crate::observe::Source;
 use crate::operation::Operation;
 use crate::rate_limit::RateLimiter;
-use crate::retry::{Retried, Retry, Retrying};
+use crate::retry::{Retried, Retry, RetryBudget, Retrying};
 use crate::time::Instant;
 use crate::timeout::Timed;
 
@@ -43,6 +43,7 @@ pin_project! {
         // What the context of each poll is made of: cheaper to carry than the context.
         source: Option<&'p Source>,
         until: Instant,
+        budget: Option<RetryBudget>,
         done: bool,
     }
 }
@@ -53,6 +54,7 @@ impl<'p, O: Operation> Call<'p, O> {
             operation,
             source,
             until: Instant::NEVER,
+            budget: None,
             done: false,
         }
     }
@@ -62,14 +64,16 @@ impl<'p, O: Operation> Call<'p, O> {
             operation: wrap(self.operation),
             source: self.source,
             until: self.until,
+            budget: self.budget,
             done: false,
         }
     }
 
-    /// Makes this call part of another: it inherits the deadline of that one's `attempt`,
-    /// so that no wait in it is begun which could not end in time.
+    /// Makes this call part of another, of which `attempt` is one.
     ///
-    /// The inherited deadline is for those waits; the one who set it enforces it.
+    /// It inherits the deadline, so that no wait in it is begun which could not end in time
+    /// (the one who set the deadline enforces it), and the retry budget: retries in here are
+    /// taken from that of the outermost retry, so that nested ones do not multiply.
     ///
     /// # Examples
     ///
@@ -90,6 +94,7 @@ impl<'p, O: Operation> Call<'p, O> {
     /// ```
     pub fn during(mut self, attempt: Attempt) -> Self {
         self.until = self.until.min(attempt.deadline());
+        self.budget = attempt.into_budget();
         self
     }
 
@@ -148,6 +153,7 @@ impl<'p, O: Operation> Call<'p, O> {
     {
         let mut call = pipeline.run(Part::new(self.operation, self.source));
         call.until = self.until;
+        call.budget = self.budget;
         call
     }
 }
@@ -159,7 +165,7 @@ impl<O: Operation> Future for Call<'_, O> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         assert!(!*this.done, "polled after it was ready");
-        let context = CallContext::new(*this.source, *this.until);
+        let context = CallContext::new(*this.source, *this.until, this.budget.as_ref());
         let result = ready!(this.operation.poll(&context, cx));
         *this.done = true;
         Poll::Ready(result)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::observe::{self, EventKind, Source};
+use crate::retry::RetryBudget;
 use crate::time::{self, Instant};
 
 /// The earliest of all time limits above.
@@ -40,6 +41,8 @@ pub struct CallContext<'p> {
     deadline: Deadline,
     attempt: u32,
     source: Option<&'p Source>,
+    /// That of the outermost retry above.
+    budget: Option<&'p RetryBudget>,
 }
 
 impl<'p> CallContext<'p> {
@@ -50,10 +53,15 @@ impl<'p> CallContext<'p> {
             deadline: Deadline::NEVER,
             attempt: 1,
             source: None,
+            budget: None,
         }
     }
 
-    pub(super) const fn new(source: Option<&'p Source>, at: Instant) -> Self {
+    pub(super) const fn new(
+        source: Option<&'p Source>,
+        at: Instant,
+        budget: Option<&'p RetryBudget>,
+    ) -> Self {
         Self {
             deadline: Deadline {
                 at,
@@ -61,6 +69,7 @@ impl<'p> CallContext<'p> {
             },
             attempt: 1,
             source,
+            budget,
         }
     }
 
@@ -123,6 +132,27 @@ impl<'p> CallContext<'p> {
         }
     }
 
+    /// The same call, whose retries are taken from `budget`, unless a retry further out has
+    /// one: then that one's is used.
+    ///
+    /// A retry inside of a retry is thereby no second multiplication.
+    #[must_use]
+    pub fn on_budget<'s>(&self, budget: Option<&'s RetryBudget>) -> CallContext<'s>
+    where
+        'p: 's,
+    {
+        CallContext {
+            budget: self.budget.or(budget),
+            ..*self
+        }
+    }
+
+    /// The budget of the outermost retry above.
+    #[must_use]
+    pub fn budget(&self) -> Option<&'p RetryBudget> {
+        self.budget
+    }
+
     /// Tells the pipeline's observer, if there is one.
     pub fn emit(&self, kind: EventKind) {
         observe::emit(self.source, self.attempt, kind);
@@ -137,6 +167,7 @@ impl<'p> CallContext<'p> {
         Attempt {
             number: self.attempt,
             deadline,
+            budget: self.budget.cloned(),
         }
     }
 }
@@ -162,10 +193,11 @@ impl<'p> CallContext<'p> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Attempt {
     number: u32,
     deadline: Instant,
+    budget: Option<RetryBudget>,
 }
 
 impl Attempt {
@@ -179,6 +211,11 @@ impl Attempt {
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         (self.deadline != Instant::NEVER).then(|| self.deadline.since(time::now()))
+    }
+
+    /// The budget of the outermost retry above.
+    pub(super) fn into_budget(self) -> Option<RetryBudget> {
+        self.budget
     }
 
     /// When the earliest time limit above passes; [`Instant::NEVER`] when there is none.

@@ -18,9 +18,13 @@ const RETRY: u64 = 1_000_000_000;
 /// calls are tried again at most `ratio * n + reserve` times, and any `n` calls in a row at
 /// most `ratio * (n + 1) + reserve` times (where a reserve of 0 counts as 1).
 ///
-/// Layers that retry multiply: each is a caller of the next. Three of them with the defaults
-/// make at most `1.2 * 1.2 * 1.2 = 1.73` calls of the last out of one (and their reserves),
-/// where three attempts each without budgets make 27. Retry at one layer, where you can.
+/// One call has one budget: a retry inside of another takes its retries from the outermost
+/// one's, so that both together make at most `(1 + ratio) * n` attempts of `n` calls (and the
+/// reserve). A call knows of those around it in one pipeline, by
+/// [`through`](crate::Call::through), and by [`during`](crate::Call::during). Layers that do
+/// not know of each other multiply: three with the defaults make at most
+/// `1.2 * 1.2 * 1.2 = 1.73` calls of the last out of one (and their reserves), where three
+/// attempts each without budgets make 27.
 ///
 /// Defaults (of every [`Retry`](super::Retry) that is given none): ratio 0.2, reserve 100.
 /// A fifth is enough for the failures of a healthy service and leaves a failing one at most

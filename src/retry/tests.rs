@@ -5,19 +5,23 @@ mod settings;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, ready};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio_test::{assert_pending, task};
 
 use super::*;
 use crate::observe::Event;
+use crate::observe::{EventKind, GaveUp};
+use crate::operation::{Operation, Repeatable};
+use crate::policy::CallContext;
 use crate::prelude::*;
 use crate::testing::{catch_panic, drop_at_every_poll, sleep, spin};
 use crate::time::now;
-use crate::{ConfigError, Refusal, Value};
+use crate::{ConfigError, Error, Progress, Refusal, Value};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -735,7 +739,33 @@ async fn successes_pay_for_later_retries() {
     assert_eq!(broken.starts(), 2);
 }
 
-/// Trap 50: of `n` calls a layer makes at most `(1 + ratio) * n + reserve`; three of them
+/// Trap 50: layers that know of each other make `(1 + ratio) * n + reserve` attempts
+/// together.
+#[tokio::test(start_paused = true)]
+async fn three_layers_of_one_call_share_the_outermost_budget() {
+    const CALLS: u32 = 5_000;
+    let layer = |name: &str| Pipeline::builder(name).retry(at_once()).build().unwrap();
+    let (top, middle, bottom) = (layer("top"), layer("middle"), layer("bottom"));
+    let (joined, through) = (Broken::new(), Broken::new());
+    for _ in 0..CALLS {
+        let call = top.call_with(|attempt| {
+            let (middle, bottom, joined) = (&middle, &bottom, &joined);
+            let call = middle
+                .call_with(move |attempt| bottom.call(move || joined.start()).during(attempt));
+            call.during(attempt)
+        });
+        call.await.unwrap_err();
+    }
+    assert_eq!(joined.starts(), CALLS * 12 / 10 + 100);
+    let (top, middle, bottom) = (layer("top"), layer("middle"), layer("bottom"));
+    for _ in 0..CALLS {
+        let call = (|| through.start()).through(&bottom).through(&middle);
+        call.through(&top).await.unwrap_err();
+    }
+    assert_eq!(through.starts(), CALLS * 12 / 10 + 100);
+}
+
+/// Trap 50, of layers that do not know of each other: of `n` calls a layer makes at most `(1 + ratio) * n + reserve`; three of them
 /// make at most `1.2^3 * n + (1.2^2 + 1.2 + 1) * 100`, where without budgets they make 27n.
 #[tokio::test(start_paused = true)]
 async fn three_layers_amplify_an_outage_by_their_budgets_only() {

@@ -96,7 +96,7 @@ assert_impl_all!(ConfigError: Send, Sync, Copy, PartialEq, Debug, std::error::Er
 assert_impl_all!(Value: Send, Sync, Copy, PartialEq, Debug);
 
 // What goes down with a call, and what is told about it.
-assert_impl_all!(Attempt: Send, Sync, Unpin, Copy, Eq, Debug);
+assert_impl_all!(Attempt: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(CallContext<'static>: Send, Sync, Unpin, Copy, Debug);
 assert_impl_all!(Event<'static>: Send, Sync, Copy, Debug);
 assert_impl_all!(EventKind: Send, Sync, Copy, Eq, Debug);
