@@ -1,8 +1,4 @@
 //! Two calls at once, two in the queue, the rest refused; resized while in use.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the crate's rule against raw sleeps is not for what stands in for a server"
-)]
 
 use std::time::Duration;
 

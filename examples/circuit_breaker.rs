@@ -2,11 +2,6 @@
 //!
 //!     cargo run --example circuit_breaker
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "outside of the crate a sleep is tokio's own"
-)]
-
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -3,10 +3,6 @@
 //! ```text
 //! cargo run --example pipeline
 //! ```
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the provider takes its time, and the example waits"
-)]
 
 use std::cell::Cell;
 use std::io::{Error as IoError, ErrorKind};

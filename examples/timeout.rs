@@ -1,8 +1,4 @@
 //! A limit for the whole call and one for each attempt; the deadline goes down the stack.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the crate's rule against raw clocks and sleeps is not for what stands in for a server"
-)]
 
 use std::time::{Duration, Instant};
 

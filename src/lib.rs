@@ -79,6 +79,8 @@
 //! `tower` (default): layers and services. `tracing`: the events of [`observe`] as `tracing`
 //! events. `test-util`: tokio's clock instead of the processor's.
 
+#![warn(clippy::disallowed_methods)]
+
 mod bulkhead;
 pub mod circuit_breaker;
 mod config;
@@ -109,6 +111,10 @@ pub use policy::{Attempt, Call, DynPipeline, Pipeline, PipelineBuilder};
 pub use rate_limit::{KeyedRateLimiter, RateLimiter};
 pub use retry::Retry;
 pub use timeout::Timeout;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../tests/compile_fail.md")]

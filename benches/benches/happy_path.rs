@@ -108,7 +108,6 @@ fn limiter() -> Result<RateLimiter, mainstay::ConfigError> {
         .build()
 }
 
-#[expect(clippy::too_many_lines, reason = "a list of rows")]
 fn singles(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
     row!(rows, "bare future", ok().await);
     row!(rows, BASE, tokio::time::timeout(LONG, ok()).await);

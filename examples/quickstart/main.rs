@@ -7,10 +7,6 @@
 //!
 //! It takes 45 s, uses loopback only, and ends with exit code 1 if the pipeline did not do
 //! better.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the server and the load are not the crate: they have a clock of their own"
-)]
 
 mod client;
 mod load;

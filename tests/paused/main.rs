@@ -1,8 +1,4 @@
 //! Policies together, on tokio's paused clock.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the operations under test sleep, and the tests let time pass"
-)]
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
 mod cancellation;
