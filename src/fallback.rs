@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use crate::config::ConfigError;
 use crate::error::{Error, Progress};
 use crate::observe::EventKind;
-use crate::operation::{Operation, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable};
 use crate::policy::{CallContext, IntoPolicy, Policy};
 
 /// Answers in place of an operation that failed: with a value, with a function of the error,
@@ -264,7 +264,7 @@ where
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+    ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
         if this.answer.is_none() {
             let fallback = (*this.fallback).borrow();

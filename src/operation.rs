@@ -31,11 +31,14 @@ pub trait Operation {
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Output, Error<Self::Error>>>;
+    ) -> Poll<Outcome<Self>>;
 
     /// Drops what is in flight and says how far it came.
     fn cancel(self: Pin<&mut Self>) -> Progress<Self::Error>;
 }
+
+/// What an operation yields in the end.
+pub type Outcome<O> = Result<<O as Operation>::Output, Error<<O as Operation>::Error>>;
 
 /// An operation that starts a new attempt when it is polled after its end.
 #[diagnostic::on_unimplemented(
@@ -59,7 +62,7 @@ impl<O: Operation + ?Sized> Operation for Pin<&mut O> {
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+    ) -> Poll<Outcome<Self>> {
         self.get_mut().as_mut().poll(call, cx)
     }
 
@@ -140,7 +143,7 @@ where
         self: Pin<&mut Self>,
         _: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<T, Error<E>>> {
+    ) -> Poll<Outcome<Self>> {
         poll_slot(self.project().future, cx)
     }
 
@@ -211,7 +214,7 @@ where
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<T, Error<E>>> {
+    ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
         if this.future.is_none() {
             let future = this.start.start(call);

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use crate::config::ConfigError;
 use crate::error::{Error, Progress};
 use crate::observe::EventKind;
-use crate::operation::{Operation, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable};
 use crate::policy::{CallContext, IntoPolicy, Policy};
 use crate::time::{self, Instant, Timer};
 
@@ -130,7 +130,7 @@ impl<O: Operation> Operation for Timed<O> {
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+    ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
         let limited = match *this.deadline {
             Some(deadline) => call.until(deadline),

@@ -24,7 +24,7 @@ use tower_service::Service;
 
 use crate::config::ConfigError;
 use crate::error::{BoxError, Error, Progress};
-use crate::operation::{Operation, Repeatable, cancel_slot, poll_slot};
+use crate::operation::{Operation, Outcome, Repeatable, cancel_slot, poll_slot};
 use crate::policy::{CallContext, IntoPolicy, Pipeline, Policy, Stack};
 
 /// Hands out the request of each attempt.
@@ -271,7 +271,7 @@ where
         self: Pin<&mut Self>,
         _: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<S::Response, Error<S::Error>>> {
+    ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
         if this.future.is_none() {
             if let Err(error) = ready!(this.service.poll_ready(cx)) {

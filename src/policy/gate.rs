@@ -16,7 +16,7 @@ use super::{CallContext, IntoPolicy, Policy};
 use crate::config::ConfigError;
 use crate::error::{Error, Progress, Refusal};
 use crate::observe::EventKind;
-use crate::operation::{Operation, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable};
 
 /// Something that admits a call or refuses it.
 pub trait Gate {
@@ -264,7 +264,7 @@ where
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+    ) -> Poll<Outcome<Self>> {
         let this = self.project();
         let gate = *this.gate;
         if let Err(reason) = ready!(this.stage.poll_admit(gate, call, cx)) {

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use super::CallContext;
-use crate::error::{Error, Progress};
+use crate::error::Progress;
 use crate::observe::Source;
-use crate::operation::{Operation, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable};
 
 pin_project! {
     /// An operation whose policies belong to another pipeline than those around it: what
@@ -36,7 +36,7 @@ impl<O: Operation> Operation for Part<'_, O> {
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+    ) -> Poll<Outcome<Self>> {
         let this = self.project();
         this.inner.poll(&call.told_to(*this.source), cx)
     }

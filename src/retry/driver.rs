@@ -14,7 +14,7 @@ use super::plan::{Standing, Time};
 use super::{Classify, Delays, Retry, RetryEvent, RetryHook, Verdict};
 use crate::error::{Error, Progress};
 use crate::observe::{EventKind, GaveUp};
-use crate::operation::{Operation, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable};
 use crate::policy::CallContext;
 use crate::time::{self, Instant, Timer};
 
@@ -244,7 +244,7 @@ where
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<O::Output, Error<O::Error>>> {
+    ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
         let retry = (*this.retry).borrow();
         let course = this.course;
