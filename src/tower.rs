@@ -261,7 +261,7 @@ pin_project! {
 
 impl<S, Req, R> Operation for ServiceCall<S, Req, R, S::Future>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     R: Replay<Req>,
 {
     type Output = S::Response;
@@ -289,13 +289,19 @@ where
     }
 
     fn cancel(self: Pin<&mut Self>) -> Progress<S::Error> {
-        cancel_slot(self.project().future)
+        let this = self.project();
+        if this.future.is_none() {
+            // Readiness may hold a permit, or a place in a queue. Only the instance's end
+            // gives it back; a clone has none of it.
+            *this.service = this.service.clone();
+        }
+        cancel_slot(this.future)
     }
 }
 
 impl<S, Req, R> Repeatable for ServiceCall<S, Req, R, S::Future>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     R: Replay<Req> + ReplayAgain,
 {
     fn can_repeat(&self) -> bool {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mainstay::prelude::*;
 use mainstay::{BoxedError, Error};
 use tokio::time::{Instant, sleep};
+use tower::limit::ConcurrencyLimit;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_test::mock;
 
@@ -58,4 +59,37 @@ async fn a_call_is_retried_and_limited_behind_the_service() {
     let error = service.ready().await.unwrap().call(5).await.unwrap_err();
     assert!(matches!(error, Error::TimedOut { after, attempts: 2, .. } if after == SECOND));
     assert_eq!(start.elapsed().as_secs(), 2);
+}
+
+/// Trap 30: what `poll_ready` has taken, or queued for, is given back with the attempt that
+/// is cut short, and not when the whole call ends.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_cut_short_gives_back_its_readiness() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let inner = ConcurrencyLimit::new(
+        service_fn(|ms: u64| async move {
+            sleep(Duration::from_millis(ms)).await;
+            Ok::<_, Oops>(ms)
+        }),
+        1,
+    );
+    let pipeline = Pipeline::builder("cut")
+        .retry(Retry::builder().max_attempts(2).delay_by(|_| HOUR))
+        .timeout(Duration::from_millis(100))
+        .build()
+        .unwrap();
+    let mut held = inner.clone();
+    let holder = tokio::spawn(async move { held.ready().await.unwrap().call(1000).await });
+    tokio::task::yield_now().await;
+    let mut ours = pipeline.layer().layer(inner.clone());
+    let _in_back_off = tokio::spawn(ours.call(1));
+    sleep(Duration::from_millis(500)).await;
+    let mut other = inner.clone();
+    let other = tokio::spawn(async move { other.ready().await.unwrap().call(1).await });
+    holder.await.unwrap().unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(60), other).await;
+    assert!(
+        served.is_ok(),
+        "the free slot belongs to a call that sleeps"
+    );
 }
