@@ -133,9 +133,9 @@ impl<C> CircuitBreakerBuilder<C> {
         self
     }
 
-    /// When all probes are taken and for this long none was given out, those that have not
-    /// ended are lost: as many new ones are let through, and the late results are ignored.
-    /// More than zero; [`Duration::MAX`] waits for ever.
+    /// When all probes are taken, and for this long there has always been one that had not
+    /// ended, those that are out are lost: as many new ones are let through, and the late
+    /// results are ignored. More than zero; [`Duration::MAX`] waits for ever.
     ///
     /// Longer than a call may take, or slow probes never count.
     pub fn half_open_limit(mut self, span: Duration) -> Self {

@@ -207,8 +207,8 @@ fn a_lost_probe_makes_room_and_its_late_result_is_ignored() {
     let lost = state.admit(at(11)).unwrap();
     state.admit(at(12)).unwrap();
     assert_eq!(state.admit(at(13)), Err(Some(10 * SECOND)));
-    assert_eq!(state.admit(at(71)), Err(Some(SECOND)));
-    let new = state.admit(at(72)).unwrap();
+    assert_eq!(state.admit(at(70)), Err(Some(SECOND)));
+    let new = state.admit(at(71)).unwrap();
     assert_eq!(new, state.admit(at(72)).unwrap());
     assert!(state.admit(at(72)).is_err());
     state.settle(lost, FAILED, at(73));
@@ -217,6 +217,20 @@ fn a_lost_probe_makes_room_and_its_late_result_is_ignored() {
     state.settle(new, OK, at(74));
     state.settle(new, OK, at(74));
     assert_eq!(state.state(), CircuitState::Closed);
+}
+
+/// Trap 4: the probes that come and go beside it do not make it younger.
+#[test]
+fn a_lost_probe_blocks_no_longer_than_the_limit_however_many_come_and_go() {
+    let mut state = state(RULES);
+    open(&mut state, START);
+    state.admit(at(10)).unwrap();
+    for second in 11..70 {
+        run(&mut state, None, at(second));
+    }
+    let beside = [state.admit(at(70)).unwrap(), state.admit(at(70)).unwrap()];
+    let new = state.admit(at(70)).unwrap();
+    assert!(beside.iter().all(|generation| *generation < new));
 }
 
 #[test]
@@ -369,7 +383,7 @@ struct Model {
     span: Duration,
     out: Vec<usize>,
     ended: Vec<Outcome>,
-    latest: Instant,
+    since: Instant,
     /// The calls whose result still counts.
     live: HashSet<usize>,
     events: Vec<(CircuitState, CircuitState, Cause)>,
@@ -397,7 +411,7 @@ impl Model {
             span: Duration::ZERO,
             out: Vec::new(),
             ended: Vec::new(),
-            latest: START,
+            since: START,
             live: HashSet::new(),
             events: Vec::new(),
         }
@@ -440,15 +454,17 @@ impl Model {
         if self.state == CircuitState::HalfOpen {
             let taken = self.out.len() + self.ended.len();
             if taken == self.rules.probes as usize {
-                let lost = self.latest.saturating_add(self.rules.half_open_limit);
+                let lost = self.since.saturating_add(self.rules.half_open_limit);
                 if now < lost {
                     return Err(Some(self.span.min(lost.since(now))));
                 }
                 self.out.clear();
                 self.live.clear();
             }
+            if self.out.is_empty() {
+                self.since = now;
+            }
             self.out.push(call);
-            self.latest = now;
         }
         self.live.insert(call);
         Ok(())

@@ -100,8 +100,8 @@ struct Probes {
     out: u32,
     /// Those that have counted.
     ended: Counts,
-    /// When the latest was admitted.
-    latest: Instant,
+    /// Since when there has been one that was not settled.
+    since: Instant,
     /// How long the breaker was open before.
     span: Duration,
 }
@@ -207,7 +207,7 @@ impl State {
                 let probes = Probes {
                     out: 0,
                     ended: Counts::default(),
-                    latest: now,
+                    since: now,
                     span,
                 };
                 self.change_to(Phase::HalfOpen(probes), Cause::OpenTimeElapsed);
@@ -218,18 +218,20 @@ impl State {
     }
 
     fn admit_probe(&mut self, mut probes: Probes, now: Instant) -> Result<u64, Option<Duration>> {
-        let lost_at = probes.latest.saturating_add(self.rules.half_open_limit);
+        let lost_at = probes.since.saturating_add(self.rules.half_open_limit);
         if u64::from(probes.out) + probes.ended.calls >= u64::from(self.rules.probes) {
             if now < lost_at || lost_at == Instant::NEVER {
                 let lost_in = wait(lost_at, now).unwrap_or(Duration::MAX);
                 return Err(Some(probes.span.min(lost_in)));
             }
-            // Every probe that is out is at least that old: what has ended still counts.
+            // Those that are out are written off; what has ended still counts.
             self.generation += 1;
             probes.out = 0;
         }
+        if probes.out == 0 {
+            probes.since = now;
+        }
         probes.out += 1;
-        probes.latest = now;
         self.phase = Phase::HalfOpen(probes);
         Ok(self.generation)
     }
