@@ -115,10 +115,49 @@ impl RetryBudget {
             .is_ok()
     }
 
+    /// As [`withdraw`](Self::withdraw), as a value that gives itself back.
+    pub(super) fn take(&self) -> Option<Withdrawal> {
+        self.withdraw().then(|| Withdrawal {
+            budget: self.clone(),
+            spent: false,
+        })
+    }
+
+    fn give_back(&self) {
+        let Account {
+            balance, capacity, ..
+        } = &*self.account;
+        let _ = balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| {
+            Some(balance.saturating_add(RETRY).min(*capacity))
+        });
+    }
+
     /// How many retries could be had now.
     #[must_use]
     pub fn balance(&self) -> u64 {
         self.account.balance.load(Ordering::Relaxed) / RETRY
+    }
+}
+
+/// A retry that was taken out. Dropped before it is spent, it goes back.
+#[derive(Debug)]
+pub(super) struct Withdrawal {
+    budget: RetryBudget,
+    spent: bool,
+}
+
+impl Withdrawal {
+    /// The retry begins.
+    pub(super) fn spend(mut self) {
+        self.spent = true;
+    }
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        if !self.spent {
+            self.budget.give_back();
+        }
     }
 }
 

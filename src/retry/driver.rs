@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
+use super::budget::Withdrawal;
 use super::plan::{Standing, Time};
 use super::{Classify, Delays, Retry, RetryEvent, RetryHook, Verdict};
 use crate::error::{Error, Progress};
@@ -20,6 +21,8 @@ use crate::time::{self, Instant, Timer};
 
 /// What one call remembers between its attempts.
 struct Course<I, E> {
+    /// Whether the call was counted.
+    begun: bool,
     /// Attempts of this retry that have ended.
     attempts: u32,
     /// Attempts without a pause in between.
@@ -40,6 +43,7 @@ struct Past<I, E> {
 impl<I, E> Course<I, E> {
     const fn new() -> Self {
         Self {
+            begun: false,
             attempts: 0,
             streak: 0,
             since: Instant::NEVER,
@@ -68,6 +72,7 @@ impl<I, E> Course<I, E> {
 
     /// Is over; says what came before the attempt that is the last.
     fn end(&mut self) -> Progress<E> {
+        self.begun = false;
         self.attempts = 0;
         self.streak = 0;
         self.since = Instant::NEVER;
@@ -82,44 +87,79 @@ impl<I, E> Course<I, E> {
             })
     }
 
+    /// The attempt that yielded `result` was the last.
+    fn conclude<T>(&mut self, result: Result<T, Error<E>>) -> Result<T, Error<E>> {
+        let earlier = self.end();
+        result.map_err(|error| error.after(earlier))
+    }
+
+    /// Another attempt follows the one that yielded `result`.
+    fn go_on<T>(&mut self, result: Result<T, Error<E>>, withdrawal: Option<Withdrawal>) {
+        self.remember(result);
+        if let Some(withdrawal) = withdrawal {
+            withdrawal.spend();
+        }
+    }
+
     fn yields(&mut self) -> bool {
         self.streak = (self.streak + 1) % STREAK;
         self.streak == 0
     }
 }
 
+/// A wait between two attempts. Boxed: who waits can afford it, and nobody else carries it.
+struct Nap<T, E> {
+    until: Instant,
+    timer: Timer,
+    /// What the attempt before it yielded: the call's result, if there is no time left
+    /// afterwards.
+    result: Result<T, Error<E>>,
+    /// Goes back into the budget if the next attempt never starts.
+    withdrawal: Option<Withdrawal>,
+}
+
+/// What follows an attempt that was not good enough.
+struct Again {
+    delay: Duration,
+    withdrawal: Option<Withdrawal>,
+}
+
 /// An operation with a [`Retry`]; `R` is that policy, or a reference to it.
-pub type Retried<R, B, C, H, O> =
-    Retrying<R, Retry<B, C, H>, <B as Delays>::Iter, <O as Operation>::Error, O>;
+pub type Retried<R, B, C, H, O> = Retrying<
+    R,
+    Retry<B, C, H>,
+    <B as Delays>::Iter,
+    <O as Operation>::Output,
+    <O as Operation>::Error,
+    O,
+>;
 
 pin_project! {
     /// An operation that is started again when it fails.
     ///
-    /// `R` is the policy `P`, or a reference to it; `I` are the delays and `E` is the
-    /// operation's error.
+    /// `R` is the policy `P`, or a reference to it; `I` are the delays, `T` and `E` what the
+    /// operation yields.
     // The fields name no associated type: to see whether a task that borrows in its
     // operation is `Send`, the compiler forgets which lifetimes are the same, and then finds
     // no `O::Error` of an `O` that is a closure and the future it returns.
     #[must_use = "an operation does nothing unless polled"]
-    pub struct Retrying<R, P, I, E, O> {
+    pub struct Retrying<R, P, I, T, E, O> {
         #[pin]
         inner: O,
         retry: R,
         course: Course<I, E>,
-        sleep_until: Option<Instant>,
-        timer: Timer,
+        nap: Option<Box<Nap<T, E>>>,
         policy: PhantomData<fn() -> P>,
     }
 }
 
-impl<R, P, I, E, O> Retrying<R, P, I, E, O> {
+impl<R, P, I, T, E, O> Retrying<R, P, I, T, E, O> {
     pub(crate) const fn new(retry: R, inner: O) -> Self {
         Self {
             inner,
             retry,
             course: Course::new(),
-            sleep_until: None,
-            timer: Timer::new(),
+            nap: None,
             policy: PhantomData,
         }
     }
@@ -134,15 +174,12 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         result: Result<&T, &Error<E>>,
         can_repeat: bool,
         call: &CallContext<'_>,
-    ) -> Option<Duration>
+    ) -> Option<Again>
     where
         C: Classify<T, E>,
         H: RetryHook<T, E>,
     {
         course.attempts = course.attempts.saturating_add(1);
-        if course.attempts == 1 {
-            self.deposit(call);
-        }
         match self.classifier.classify(result) {
             Verdict::Stop => None,
             verdict => self.again(course, result, verdict, can_repeat, call),
@@ -157,24 +194,34 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         verdict: Verdict,
         can_repeat: bool,
         call: &CallContext<'_>,
-    ) -> Option<Duration>
+    ) -> Option<Again>
     where
         H: RetryHook<T, E>,
     {
-        let delay = match self.plan(course, verdict, can_repeat, call) {
-            Ok(delay) => delay,
+        let again = match self.plan(course, verdict, can_repeat, call) {
+            Ok(again) => again,
             Err(limit) => {
                 call.emit(EventKind::GaveUp(limit));
                 return None;
             }
         };
+        let delay = again.delay;
         call.emit(EventKind::Retrying { delay });
         self.hook.before_wait(&RetryEvent {
             attempt: course.attempts,
             delay,
             result,
         });
-        Some(delay)
+        Some(again)
+    }
+
+    /// The call is about to be made for the first time.
+    fn begin<I, E>(&self, course: &mut Course<I, E>, call: &CallContext<'_>) {
+        course.begun = true;
+        self.deposit(call);
+        if self.limits.limits_time() {
+            course.since = time::now();
+        }
     }
 
     /// Counts the call, unless a retry further out has done so: that one's budget is used.
@@ -192,7 +239,7 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         verdict: Verdict,
         can_repeat: bool,
         call: &CallContext<'_>,
-    ) -> Result<Duration, GaveUp> {
+    ) -> Result<Again, GaveUp> {
         let standing = self.standing(course, call);
         let delays = &mut course.past().delays;
         let delay = self.limits.plan(standing, verdict, || {
@@ -202,10 +249,20 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         if !can_repeat {
             return Err(GaveUp::NotRepeatable);
         }
-        match call.budget() {
-            Some(budget) if !budget.withdraw() => Err(GaveUp::Budget),
-            _ => Ok(delay),
-        }
+        let withdrawal = match call.budget() {
+            Some(budget) => Some(budget.take().ok_or(GaveUp::Budget)?),
+            None => None,
+        };
+        Ok(Again { delay, withdrawal })
+    }
+
+    /// A wait that was to end in time may have ended late: nothing is started then.
+    fn is_in_time<I, E>(
+        &self,
+        course: &Course<I, E>,
+        call: &CallContext<'_>,
+    ) -> Result<(), GaveUp> {
+        self.limits.in_time(self.standing(course, call))
     }
 
     /// Reads the clock only where a limit depends on it.
@@ -248,30 +305,41 @@ where
         let mut this = self.project();
         let retry = (*this.retry).borrow();
         let course = this.course;
-        if retry.limits.limits_time() && course.since == Instant::NEVER {
-            course.since = time::now();
-        }
         let call = call.on_budget(retry.budget.as_ref());
+        if !course.begun {
+            retry.begin(course, &call);
+        }
         loop {
-            if let Some(until) = *this.sleep_until {
-                ready!(this.timer.poll_until(until, cx));
-                *this.sleep_until = None;
-                this.timer.disarm();
-            }
             let call = call.at_attempt(course.attempts.saturating_add(1));
+            if let Some(nap) = this.nap {
+                ready!(nap.timer.poll_until(nap.until, cx));
+            }
+            if let Some(nap) = this.nap.take() {
+                if let Err(limit) = retry.is_in_time(course, &call) {
+                    call.emit(EventKind::GaveUp(limit));
+                    return Poll::Ready(course.conclude(nap.result));
+                }
+                course.go_on(nap.result, nap.withdrawal);
+            }
             let Poll::Ready(result) = this.inner.as_mut().poll(&call, cx) else {
                 course.streak = 0;
                 return Poll::Pending;
             };
             let can_repeat = this.inner.can_repeat();
-            let Some(delay) = retry.next(course, result.as_ref(), can_repeat, &call) else {
-                let earlier = course.end();
-                return Poll::Ready(result.map_err(|error| error.after(earlier)));
+            let Some(again) = retry.next(course, result.as_ref(), can_repeat, &call) else {
+                return Poll::Ready(course.conclude(result));
             };
-            course.remember(result);
-            if !delay.is_zero() {
-                *this.sleep_until = Some(time::now().saturating_add(delay));
-            } else if course.yields() {
+            if !again.delay.is_zero() {
+                *this.nap = Some(Box::new(Nap {
+                    until: time::now().saturating_add(again.delay),
+                    timer: Timer::new(),
+                    result,
+                    withdrawal: again.withdrawal,
+                }));
+                continue;
+            }
+            course.go_on(result, again.withdrawal);
+            if course.yields() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -281,9 +349,10 @@ where
     fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {
         let this = self.project();
         let latest = this.inner.cancel();
+        if let Some(nap) = this.nap.take() {
+            this.course.remember(nap.result);
+        }
         let earlier = this.course.end();
-        *this.sleep_until = None;
-        this.timer.disarm();
         Progress {
             attempts: earlier.attempts.saturating_add(latest.attempts),
             last: latest.last.or(earlier.last),
@@ -304,11 +373,11 @@ where
     }
 }
 
-impl<R, P, I, E, O> fmt::Debug for Retrying<R, P, I, E, O> {
+impl<R, P, I, T, E, O> fmt::Debug for Retrying<R, P, I, T, E, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retrying")
             .field("attempts", &self.course.attempts)
-            .field("sleep_until", &self.sleep_until)
+            .field("sleeping", &self.nap.is_some())
             .finish_non_exhaustive()
     }
 }

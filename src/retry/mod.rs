@@ -48,7 +48,7 @@ use plan::Limits;
 /// # Errors
 ///
 /// The last attempt's error, with the number of all attempts. When it is not the
-/// operation's own, [`Error::last`] holds the latest that was. A wait which could not end
+/// operation's own, [`Error::last`](crate::Error::last) holds the latest that was. A wait which could not end
 /// before the deadline is not begun: the call fails at once. When the attempts are used up
 /// by results that are `Ok` and yet not good enough, the last one is returned as it is.
 ///

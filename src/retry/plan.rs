@@ -64,6 +64,15 @@ impl Limits {
             .map_or(Ok(delay), |time| self.fits(time, delay))
     }
 
+    /// Whether an attempt may start now that its wait has ended.
+    pub(crate) fn in_time(&self, standing: Standing) -> Result<(), GaveUp> {
+        match standing.time {
+            Some(time) if time.now >= time.deadline => Err(GaveUp::Deadline),
+            Some(time) if time.now.since(time.started) > self.max_elapsed => Err(GaveUp::Elapsed),
+            _ => Ok(()),
+        }
+    }
+
     fn fits(&self, time: Time, delay: Duration) -> Result<Duration, GaveUp> {
         if time.deadline != Instant::NEVER && delay >= time.deadline.since(time.now) {
             return Err(GaveUp::Deadline);

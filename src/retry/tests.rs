@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio_test::{assert_pending, task};
 
 use super::*;
+use crate::config::Value;
 use crate::observe::Event;
 use crate::observe::{EventKind, GaveUp};
 use crate::operation::{Operation, Repeatable};
@@ -21,7 +22,7 @@ use crate::policy::CallContext;
 use crate::prelude::*;
 use crate::testing::{catch_panic, drop_at_every_poll, sleep, spin};
 use crate::time::now;
-use crate::{ConfigError, Error, Progress, Refusal, Value};
+use crate::{ConfigError, Error, Progress, Refusal};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -1209,4 +1210,75 @@ async fn a_retry_in_a_retry_starts_afresh() {
     let error = call.await.unwrap_err();
     assert_eq!((broken.starts(), error.attempts()), (6, 6));
     assert_eq!(now().since(start), (3 + 1 + 3) * SECOND);
+}
+
+/// Tokio's timer rounds up, and a busy executor is late: a wait that was to end in time may
+/// end too late.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_when_the_deadline_has_passed_in_the_wait() {
+    let broken = Broken::new();
+    let late = at_once()
+        .max_attempts(2)
+        .delay_by(|_| Duration::from_micros(999_500));
+    let pipeline = Pipeline::builder("late").timeout(SECOND).retry(late);
+    let pipeline = pipeline.build().unwrap();
+    let error = pipeline.call(|| broken.start()).await.unwrap_err();
+    assert_eq!(error, Error::operation("down"));
+    assert_eq!(broken.starts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_when_the_own_time_has_passed_in_the_wait() {
+    let broken = Broken::new();
+    let late = at_once()
+        .max_elapsed(Duration::from_micros(999_900))
+        .delay_by(|_| Duration::from_micros(999_500))
+        .build()
+        .unwrap();
+    let error = (|| broken.start()).retry(late).await.unwrap_err();
+    assert_eq!((error.attempts(), broken.starts()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_never_began_goes_back_into_the_budget() {
+    let budget = RetryBudget::new(0.0, 1).unwrap();
+    let retry = at_once()
+        .delay_by(|_| 10 * SECOND)
+        .budget(budget.clone())
+        .build()
+        .unwrap();
+    let broken = Broken::new();
+    let error = (|| broken.start()).retry(&retry).timeout(SECOND).await;
+    assert_eq!(error.unwrap_err().last(), Some(&"down"));
+    assert_eq!(budget.balance(), 1);
+    let error = (|| broken.start()).retry(&retry).await.unwrap_err();
+    assert_eq!((error.attempts(), budget.balance()), (2, 0));
+}
+
+/// In an outage in which calls hang, they are what pays for the retries.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cut_short_in_its_first_attempt_was_counted() {
+    let budget = RetryBudget::new(1.0, 5).unwrap();
+    (0..5).for_each(|_| assert!(budget.withdraw()));
+    let retry = at_once().budget(budget.clone()).build().unwrap();
+    for _ in 0..5 {
+        let hung = || pending::<Answer>();
+        hung.retry(&retry).timeout(SECOND).await.unwrap_err();
+    }
+    assert_eq!(budget.balance(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_not_be_done_twice_is_not() {
+    let broken = Broken::new();
+    let pipeline = Pipeline::builder("once")
+        .retry(at_once())
+        .timeout(SECOND)
+        .build()
+        .unwrap();
+    let error = pipeline.call_once(|| broken.start()).await.unwrap_err();
+    assert_eq!(error, Error::operation("down"));
+    let hung = pipeline.call_once(pending::<Answer>);
+    assert_eq!(hung.await.unwrap_err().attempts(), 1);
+    assert_eq!(broken.starts(), 1);
 }

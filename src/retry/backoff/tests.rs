@@ -284,7 +284,9 @@ fn bad_settings_are_refused_by_name() {
             .unwrap_err();
         assert_eq!(error.field(), "factor");
         assert_eq!(error.allowed(), "from 1 to 1000000");
-        assert!(matches!(error.value(), crate::Value::Float(x) if x.to_bits() == factor.to_bits()));
+        assert!(
+            matches!(error.value(), crate::config::Value::Float(x) if x.to_bits() == factor.to_bits())
+        );
     }
     let error = Backoff::constant(second)
         .max_delay(second / 2)
