@@ -166,7 +166,8 @@ impl<E> Error<E> {
         self
     }
 
-    /// How often the operation was started.
+    /// How often the operation was started. An `Ok` that a retry did not accept counts as
+    /// one, whatever a retry further in has done for it.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         match self {

@@ -94,6 +94,14 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
         call(self).fallback(fallback)
     }
 
+    /// Puts any policy around, such as one of your own.
+    fn policy<'a, P>(self, policy: &'a P) -> Call<'static, P::Operation>
+    where
+        P: Policy<'a, Self::Operation>,
+    {
+        call(self).policy(policy)
+    }
+
     /// Puts a whole pipeline around; see [`Pipeline`].
     fn through<'a, P>(self, pipeline: &'a Pipeline<P>) -> Call<'a, P::Operation>
     where

@@ -81,10 +81,10 @@
 
 #![warn(clippy::disallowed_methods)]
 
-mod bulkhead;
+pub mod bulkhead;
 pub mod circuit_breaker;
-mod config;
-mod error;
+pub mod config;
+pub mod error;
 mod ext;
 pub mod fallback;
 pub mod observe;
@@ -96,13 +96,13 @@ mod sync;
 #[cfg(test)]
 mod testing;
 pub mod time;
-mod timeout;
+pub mod timeout;
 #[cfg(feature = "tower")]
 pub mod tower;
 
-pub use bulkhead::{Acquire, Bulkhead, BulkheadBuilder, BulkheadSnapshot};
+pub use bulkhead::Bulkhead;
 pub use circuit_breaker::CircuitBreaker;
-pub use config::{ConfigError, Value};
+pub use config::ConfigError;
 pub use error::{BoxError, BoxedError, Error, Progress, Refusal};
 pub use ext::Resilient;
 pub use fallback::Fallback;

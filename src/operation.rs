@@ -54,29 +54,6 @@ pub trait Repeatable: Operation {
     }
 }
 
-impl<O: Operation + ?Sized> Operation for Pin<&mut O> {
-    type Output = O::Output;
-    type Error = O::Error;
-
-    fn poll(
-        self: Pin<&mut Self>,
-        call: &CallContext<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Outcome<Self>> {
-        self.get_mut().as_mut().poll(call, cx)
-    }
-
-    fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {
-        self.get_mut().as_mut().cancel()
-    }
-}
-
-impl<O: Repeatable + ?Sized> Repeatable for Pin<&mut O> {
-    fn can_repeat(&self) -> bool {
-        self.as_ref().get_ref().can_repeat()
-    }
-}
-
 /// Whatever becomes an operation: a future, or a closure that makes one.
 ///
 /// `Kind` tells the two apart; it is always inferred.
@@ -235,6 +212,61 @@ where
 {
 }
 
+pin_project! {
+    /// A closure that makes a future, once: policies that repeat accept it, and find that
+    /// there can be no second attempt.
+    #[must_use = "an operation does nothing unless polled"]
+    pub struct Single<F, Fut> {
+        start: Option<F>,
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<F, Fut> Single<F, Fut> {
+    pub(crate) const fn new(start: F) -> Self {
+        Self {
+            start: Some(start),
+            future: None,
+        }
+    }
+}
+
+impl<F, Fut, T, E> Operation for Single<F, Fut>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Output = T;
+    type Error = E;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome<Self>> {
+        let mut this = self.project();
+        if let Some(start) = this.start.take() {
+            this.future.set(Some(start()));
+        }
+        poll_slot(this.future, cx)
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<E> {
+        cancel_slot(self.project().future)
+    }
+}
+
+impl<F, Fut, T, E> Repeatable for Single<F, Fut>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    fn can_repeat(&self) -> bool {
+        self.start.is_some()
+    }
+}
+
 /// Drives the future in the slot, and empties the slot when it has ended.
 pub(crate) fn poll_slot<Fut, T, E>(
     mut slot: Pin<&mut Option<Fut>>,
@@ -267,6 +299,14 @@ impl<F, Fut> fmt::Debug for Closure<F, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Closure")
             .field("running", &self.future.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F, Fut> fmt::Debug for Single<F, Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Single")
+            .field("started", &self.start.is_none())
             .finish_non_exhaustive()
     }
 }

@@ -10,11 +10,12 @@ use proptest::prelude::*;
 use tokio_test::{assert_pending, assert_ready, task};
 
 use super::*;
+use crate::config::Value;
 use crate::observe::{Event, EventKind};
 use crate::prelude::*;
 use crate::testing::{catch_panic, drop_at_every_poll, sleep, spin};
 use crate::time::now;
-use crate::{ConfigError, Error, Value};
+use crate::{ConfigError, Error};
 
 const SECOND: Duration = Duration::from_secs(1);
 

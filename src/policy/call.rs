@@ -145,6 +145,14 @@ impl<'p, O: Operation> Call<'p, O> {
         self.map(|inner| FallingBack::new(fallback, inner))
     }
 
+    /// Puts any policy around, such as one of your own.
+    pub fn policy<'a, P>(self, policy: &'a P) -> Call<'p, P::Operation>
+    where
+        P: Policy<'a, O>,
+    {
+        self.map(|inner| policy.wrap(inner))
+    }
+
     /// Puts a whole pipeline around. What the policies so far do is still told to the
     /// observer of the pipeline that they are of.
     pub fn through<'a, P>(self, pipeline: &'a Pipeline<P>) -> Call<'a, P::Operation>

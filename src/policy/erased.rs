@@ -4,13 +4,42 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use super::{Attempt, Call, Pipeline, Policy};
-use crate::error::Error;
-use crate::operation::{Closure, Plain, Repeatable, WithAttempt};
+use pin_project_lite::pin_project;
+
+use super::{Attempt, Call, CallContext, Pipeline, Policy};
+use crate::error::{Error, Progress};
+use crate::operation::{Closure, Operation, Outcome, Plain, Repeatable, Single, WithAttempt};
 
 /// An operation whose type is forgotten: what an erased pipeline is put around.
-pub type Leaf<'a, T, E> = Pin<&'a mut (dyn Repeatable<Output = T, Error = E> + Send + 'a)>;
+#[must_use = "an operation does nothing unless polled"]
+pub struct Leaf<'a, T, E> {
+    operation: Pin<&'a mut (dyn Repeatable<Output = T, Error = E> + Send + 'a)>,
+}
+
+impl<T, E> Operation for Leaf<'_, T, E> {
+    type Output = T;
+    type Error = E;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome<Self>> {
+        self.get_mut().operation.as_mut().poll(call, cx)
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<E> {
+        self.get_mut().operation.as_mut().cancel()
+    }
+}
+
+impl<T, E> Repeatable for Leaf<'_, T, E> {
+    fn can_repeat(&self) -> bool {
+        self.operation.can_repeat()
+    }
+}
 
 type Running<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, Error<E>>> + Send + 'a>>;
 
@@ -30,7 +59,7 @@ impl<P, T, E> ErasablePolicy<T, E> for P where
 
 trait Erased<T, E>: Send + Sync {
     fn name(&self) -> &str;
-    fn run<'a>(&'a self, leaf: Leaf<'a, T, E>) -> Running<'a, T, E>;
+    fn run<'a>(&'a self, leaf: Leaf<'a, T, E>, part_of: Attempt) -> Running<'a, T, E>;
 }
 
 impl<P, T, E> Erased<T, E> for Pipeline<P>
@@ -43,9 +72,9 @@ where
         Pipeline::name(self)
     }
 
-    fn run<'a>(&'a self, leaf: Leaf<'a, T, E>) -> Running<'a, T, E> {
+    fn run<'a>(&'a self, leaf: Leaf<'a, T, E>, part_of: Attempt) -> Running<'a, T, E> {
         let call: Call<'a, _> = Pipeline::run(self, leaf);
-        Box::pin(call)
+        Box::pin(call.during(part_of))
     }
 }
 
@@ -97,32 +126,103 @@ impl<T: 'static, E: 'static> DynPipeline<T, E> {
         self.pipeline.name()
     }
 
-    /// As [`Pipeline::call`].
-    ///
-    /// # Errors
-    ///
-    /// See [`Error`].
-    pub async fn call<F, Fut>(&self, start: F) -> Result<T, Error<E>>
+    /// As [`Pipeline::call`]. More policies can be put around the call, which can be part
+    /// of another; it is not [`Repeatable`], so that retries belong into the pipeline.
+    pub fn call<'a, F, Fut>(
+        &'a self,
+        start: F,
+    ) -> Call<'a, impl Operation<Output = T, Error = E> + use<'a, T, E, F, Fut>>
     where
-        F: FnMut() -> Fut + Send,
-        Fut: Future<Output = Result<T, E>> + Send,
+        F: FnMut() -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
     {
-        let leaf = pin!(Closure::new(Plain(start)));
-        self.pipeline.run(leaf).await
+        self.run(Closure::new(Plain(start)))
     }
 
     /// As [`Pipeline::call_with`].
-    ///
-    /// # Errors
-    ///
-    /// See [`Error`].
-    pub async fn call_with<F, Fut>(&self, start: F) -> Result<T, Error<E>>
+    pub fn call_with<'a, F, Fut>(
+        &'a self,
+        start: F,
+    ) -> Call<'a, impl Operation<Output = T, Error = E> + use<'a, T, E, F, Fut>>
     where
-        F: FnMut(Attempt) -> Fut + Send,
-        Fut: Future<Output = Result<T, E>> + Send,
+        F: FnMut(Attempt) -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
     {
-        let leaf = pin!(Closure::new(WithAttempt(start)));
-        self.pipeline.run(leaf).await
+        self.run(Closure::new(WithAttempt(start)))
+    }
+
+    /// As [`Pipeline::call_once`].
+    pub fn call_once<'a, F, Fut>(
+        &'a self,
+        start: F,
+    ) -> Call<'a, impl Operation<Output = T, Error = E> + use<'a, T, E, F, Fut>>
+    where
+        F: FnOnce() -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
+    {
+        self.run(Single::new(start))
+    }
+
+    fn run<'a, O>(
+        &'a self,
+        operation: O,
+    ) -> Call<'a, impl Operation<Output = T, Error = E> + use<'a, T, E, O>>
+    where
+        O: Repeatable<Output = T, Error = E> + Send + 'a,
+    {
+        let pipeline = &*self.pipeline;
+        let start = move |attempt: Attempt| async move {
+            let operation = pin!(operation);
+            pipeline.run(Leaf { operation }, attempt).await
+        };
+        Call::new(
+            ErasedCall {
+                start: Some(start),
+                future: None,
+            },
+            None,
+        )
+    }
+}
+
+pin_project! {
+    /// A call whose stack is erased: its errors are flat as any other's.
+    struct ErasedCall<F, Fut> {
+        start: Option<F>,
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<F, Fut, T, E> Operation for ErasedCall<F, Fut>
+where
+    F: FnOnce(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, Error<E>>>,
+{
+    type Output = T;
+    type Error = E;
+
+    fn poll(
+        self: Pin<&mut Self>,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome<Self>> {
+        let mut this = self.project();
+        if let Some(start) = this.start.take() {
+            this.future.set(Some(start(call.to_attempt())));
+        }
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            panic!("polled after its end");
+        };
+        let result = ready!(future.poll(cx));
+        this.future.set(None);
+        Poll::Ready(result)
+    }
+
+    /// How often the operation was started in there cannot be seen from here: it counts as
+    /// once.
+    fn cancel(self: Pin<&mut Self>) -> Progress<E> {
+        crate::operation::cancel_slot(self.project().future)
     }
 }
 
@@ -131,6 +231,12 @@ impl<T, E> Clone for DynPipeline<T, E> {
         Self {
             pipeline: Arc::clone(&self.pipeline),
         }
+    }
+}
+
+impl<T, E> fmt::Debug for Leaf<'_, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaf").finish_non_exhaustive()
     }
 }
 

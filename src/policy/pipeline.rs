@@ -10,8 +10,12 @@ use crate::bulkhead::Bulkhead;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::config::ConfigError;
 use crate::fallback::Fallback;
+#[cfg(doc)]
+use crate::observe::GaveUp;
 use crate::observe::{Observer, Source};
-use crate::operation::{Closure, IntoOperation, OfFuture, Once, Operation, Plain, WithAttempt};
+use crate::operation::{
+    Closure, IntoOperation, OfFuture, Once, Operation, Plain, Single, WithAttempt,
+};
 use crate::rate_limit::RateLimiter;
 use crate::retry::Retry;
 use crate::time;
@@ -107,6 +111,34 @@ impl<P> Pipeline<P> {
         P: Policy<'a, Closure<WithAttempt<F>, Fut>>,
     {
         self.run(Closure::new(WithAttempt(start)))
+    }
+
+    /// Calls `start` once at most, whatever the stack: for what must not be done twice.
+    ///
+    /// A retry that would try again gives up instead ([`GaveUp::NotRepeatable`]) and hands the error over, since an attempt
+    /// whose answer was lost may have had its effect. Every other policy works as ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mainstay::prelude::*;
+    ///
+    /// # async fn charge(order: String) -> Result<(), String> { Err(order) }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let payments = Pipeline::builder("payments").retry(Retry::builder()).build()?;
+    /// let order = String::from("a rope");
+    /// let error = payments.call_once(move || charge(order)).await.unwrap_err();
+    /// assert_eq!(error.attempts(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call_once<'a, F, Fut, T, E>(&'a self, start: F) -> Call<'a, P::Operation>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        P: Policy<'a, Single<F, Fut>>,
+    {
+        self.run(Single::new(start))
     }
 
     /// Sends a bare future through; it compiles only where no policy repeats.

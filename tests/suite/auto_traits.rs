@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay::bulkhead::{Acquire, BulkheadBuilder, BulkheadSnapshot};
 use mainstay::circuit_breaker::{self, CircuitBreaker};
+use mainstay::config::Value;
 use mainstay::fallback::{Always, Value as FallbackValue};
 use mainstay::observe::{Event, EventKind, GaveUp};
 use mainstay::operation::{Closure, Once, Plain};
@@ -19,10 +21,7 @@ use mainstay::prelude::*;
 use mainstay::rate_limit;
 use mainstay::retry::{BackoffDelays, Jitter, RetryBudget, RetryBuilder, Verdict};
 use mainstay::time::{Instant, Timer};
-use mainstay::{
-    Acquire, Attempt, BoxError, BoxedError, BulkheadBuilder, BulkheadSnapshot, Call, ConfigError,
-    Error, Progress, Refusal, Value,
-};
+use mainstay::{Attempt, BoxError, BoxedError, Call, ConfigError, Error, Progress, Refusal};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tokio::task::LocalSet;
 
