@@ -5,7 +5,7 @@ mod tests;
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::future::{Future, Ready, ready as ready_future};
+use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -51,6 +51,14 @@ use crate::policy::{CallContext, IntoPolicy, Policy};
 ///
 /// let other = broken.fallback(Fallback::call(|_| async { Ok(vec![3]) })).await;
 /// assert_eq!(other, Ok(vec![3]));
+///
+/// // What finds no answer hands the error back.
+/// let cache: Option<Vec<u32>> = None;
+/// let missed = broken.fallback(Fallback::recover(|error| {
+///     let hit = cache.clone();
+///     async move { hit.ok_or(error) }
+/// }));
+/// assert_eq!(missed.await.unwrap_err().last(), Some(&"no connection"));
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +98,26 @@ impl<F> Fallback<Other<F>> {
     }
 }
 
+impl<F> Fallback<Recover<F>> {
+    /// Answers with the result of the operation that `start` starts, which may hand the
+    /// error back: for an answer that may be missing, such as a cache's.
+    #[must_use]
+    pub const fn recover<T, E, Fut>(start: F) -> Self
+    where
+        F: Fn(Error<E>) -> Fut,
+        Fut: Future<Output = Result<T, Error<E>>>,
+    {
+        Self::of(Recover(start))
+    }
+}
+
 impl<A> Fallback<A> {
+    /// Answers with an [`Alternative`] of your own.
+    #[must_use]
+    pub const fn by(alternative: A) -> Self {
+        Self::of(alternative)
+    }
+
     const fn of(alternative: A) -> Self {
         Self {
             alternative,
@@ -118,10 +145,10 @@ impl<A> Fallback<A> {
 )]
 pub trait Alternative<T, E> {
     /// The answer.
-    type Future: Future<Output = Result<T, E>>;
+    type Future: Future<Output = Result<T, Error<E>>>;
 
-    /// Starts it; told why.
-    fn answer(&self, error: Error<E>) -> Self::Future;
+    /// Starts it; told why, and of which call it is part.
+    fn answer(&self, error: Error<E>, call: &CallContext<'_>) -> Self::Future;
 }
 
 /// Whether a fallback steps in.
@@ -135,10 +162,40 @@ pub trait When<E> {
 pub struct Value<T>(T);
 
 impl<T: Clone, E> Alternative<T, E> for Value<T> {
-    type Future = Ready<Result<T, E>>;
+    type Future = Given<T, E>;
 
-    fn answer(&self, _: Error<E>) -> Self::Future {
-        ready_future(Ok(self.0.clone()))
+    fn answer(&self, _: Error<E>, _: &CallContext<'_>) -> Self::Future {
+        Given::new(self.0.clone())
+    }
+}
+
+/// An answer that is there at once: no larger than itself, whatever the error is.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Given<T, E> {
+    value: Option<T>,
+    error: PhantomData<fn() -> E>,
+}
+
+impl<T, E> Given<T, E> {
+    const fn new(value: T) -> Self {
+        Self {
+            value: Some(value),
+            error: PhantomData,
+        }
+    }
+}
+
+impl<T, E> Unpin for Given<T, E> {}
+
+impl<T, E> Future for Given<T, E> {
+    type Output = Result<T, Error<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.value.take() {
+            Some(value) => Poll::Ready(Ok(value)),
+            None => panic!("polled after its end"),
+        }
     }
 }
 
@@ -147,10 +204,10 @@ impl<T: Clone, E> Alternative<T, E> for Value<T> {
 pub struct With<F>(F);
 
 impl<T, E, F: Fn(Error<E>) -> T> Alternative<T, E> for With<F> {
-    type Future = Ready<Result<T, E>>;
+    type Future = Given<T, E>;
 
-    fn answer(&self, error: Error<E>) -> Self::Future {
-        ready_future(Ok((self.0)(error)))
+    fn answer(&self, error: Error<E>, _: &CallContext<'_>) -> Self::Future {
+        Given::new((self.0)(error))
     }
 }
 
@@ -163,9 +220,53 @@ where
     F: Fn(Error<E>) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
+    type Future = Own<Fut>;
+
+    fn answer(&self, error: Error<E>, _: &CallContext<'_>) -> Own<Fut> {
+        Own {
+            earlier: error.attempts(),
+            future: (self.0)(error),
+        }
+    }
+}
+
+pin_project! {
+    /// The other operation's future: its error is an operation's own, and one attempt more.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Own<Fut> {
+        #[pin]
+        future: Fut,
+        earlier: u32,
+    }
+}
+
+impl<Fut, T, E> Future for Own<Fut>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, Error<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let earlier = Progress::started(*this.earlier);
+        let result = ready!(this.future.poll(cx));
+        Poll::Ready(result.map_err(|error| Error::operation(error).after(earlier)))
+    }
+}
+
+/// Another operation that may hand the error back.
+#[derive(Clone, Copy, Debug)]
+pub struct Recover<F>(F);
+
+impl<T, E, F, Fut> Alternative<T, E> for Recover<F>
+where
+    F: Fn(Error<E>) -> Fut,
+    Fut: Future<Output = Result<T, Error<E>>>,
+{
     type Future = Fut;
 
-    fn answer(&self, error: Error<E>) -> Fut {
+    fn answer(&self, error: Error<E>, _: &CallContext<'_>) -> Fut {
         (self.0)(error)
     }
 }
@@ -274,11 +375,16 @@ where
             };
             *this.attempts = error.attempts();
             call.emit(EventKind::FellBack);
-            this.answer.set(Some(fallback.alternative.answer(error)));
+            let answer = fallback.alternative.answer(error, call);
+            this.answer.set(Some(answer));
         }
-        let result = ready!(crate::operation::poll_slot(this.answer.as_mut(), cx));
-        let earlier = Progress::started(std::mem::take(this.attempts));
-        Poll::Ready(result.map_err(|error| error.after(earlier)))
+        let Some(answer) = this.answer.as_mut().as_pin_mut() else {
+            unreachable!("it was set above");
+        };
+        let result = ready!(answer.poll(cx));
+        this.answer.set(None);
+        *this.attempts = 0;
+        Poll::Ready(result)
     }
 
     fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {

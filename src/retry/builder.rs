@@ -254,6 +254,7 @@ impl<B, C, H> RetryBuilder<B, C, H> {
                 Budget::None => None,
                 Budget::Shared(budget) => Some(budget),
             },
+            gets_budget: false,
             seeds: match self.seed {
                 Some(seed) => Seeds::Fixed(AtomicU64::new(seed)),
                 None => Seeds::Random,

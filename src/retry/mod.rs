@@ -85,6 +85,9 @@ pub struct Retry<B = Backoff, C = Failures, H = NoHook> {
     hook: H,
     limits: Limits,
     budget: Option<RetryBudget>,
+    /// Whether nobody has spoken of a budget: a single call has no use for one, a pipeline
+    /// has.
+    gets_budget: bool,
     seeds: Seeds,
 }
 
@@ -94,13 +97,19 @@ impl Retry {
         RetryBuilder::new()
     }
 
-    /// A retry with every default but the first delay of its exponential back-off, and
-    /// without a budget: for a single call, which has no others to share one with.
+    /// A retry with every default but the first delay of its exponential back-off.
+    ///
+    /// Around a single call it has no budget, since there are no others to share one with;
+    /// in a pipeline it gets one as usual.
     #[must_use]
     pub fn exponential(base: Duration) -> Self {
         let backoff = Backoff::exponential(base);
         let backoff = backoff.max_delay(base.max(Duration::from_secs(30)));
-        RetryBuilder::new().no_budget().with(backoff).unchecked()
+        let retry = RetryBuilder::new().no_budget().with(backoff).unchecked();
+        Self {
+            gets_budget: true,
+            ..retry
+        }
     }
 }
 
@@ -155,7 +164,11 @@ where
 impl<B, C, H> IntoPolicy for Retry<B, C, H> {
     type Policy = Self;
 
-    fn into_policy(self) -> Result<Self, ConfigError> {
+    fn into_policy(mut self) -> Result<Self, ConfigError> {
+        if self.gets_budget {
+            self.budget = Some(RetryBudget::default());
+            self.gets_budget = false;
+        }
         Ok(self)
     }
 }

@@ -706,7 +706,9 @@ async fn the_default_budget_stops_the_retries_of_an_outage() {
     assert_eq!(broken.starts(), 1_000 + 200 + 100);
     assert_eq!(retry.budget().unwrap().balance(), 0);
     assert_eq!(Retry::default().budget().unwrap().balance(), 100);
-    assert!(Retry::exponential(SECOND).budget().is_none());
+    let alone = Retry::exponential(SECOND);
+    assert!(alone.budget().is_none());
+    assert!(alone.into_policy().unwrap().budget().is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 mod cancellation;
 mod composition;
 mod deadlines;
+mod erased;
 mod panics;
 #[path = "../support/mod.rs"]
 mod support;

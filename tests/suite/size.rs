@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const BARE: usize = 40;
 /// What each policy adds, alone, to a call.
 const TIMEOUT: usize = 64;
-const RETRY: usize = 160;
+const RETRY: usize = 144;
 const CIRCUIT_BREAKER: usize = 56;
 const RATE_LIMIT: usize = 40;
 const BULKHEAD: usize = 40;
