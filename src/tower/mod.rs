@@ -13,6 +13,9 @@
 //! retried. What `poll_ready` would say elsewhere (wait, or shed load) the pipeline's gates
 //! decide; put a [`Bulkhead`](crate::Bulkhead) where back-pressure is wanted.
 
+mod boxed;
+mod replay;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -22,65 +25,13 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use boxed::{BoxedFuture, BoxedLayer, BoxedService};
+pub use replay::{Cloned, CopiedBy, Replay, ReplayAgain, UsedUp};
+
 use crate::config::ConfigError;
-use crate::error::{BoxError, Error, Progress};
+use crate::error::{Error, Progress};
 use crate::operation::{Operation, Outcome, Repeatable, cancel_slot, poll_slot};
 use crate::policy::{CallContext, IntoPolicy, Pipeline, Policy, Stack};
-
-/// Hands out the request of each attempt.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot hand out a request of type `{Req}`",
-    note = "`layer()` needs a request that is `Clone`; for others there are `layer_with(copy)`, and `layer_once()` where no policy repeats"
-)]
-pub trait Replay<Req> {
-    /// The request of the next attempt, from `kept`; `None` when there can be none. It may
-    /// leave `kept` empty, and no attempt follows.
-    fn next(&self, kept: &mut Option<Req>) -> Option<Req>;
-}
-
-/// Every attempt gets a clone of the request.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cloned;
-
-impl<Req: Clone> Replay<Req> for Cloned {
-    fn next(&self, kept: &mut Option<Req>) -> Option<Req> {
-        kept.clone()
-    }
-}
-
-/// The request is used up by the first attempt; stacks that repeat do not compile with it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UsedUp;
-
-impl<Req> Replay<Req> for UsedUp {
-    fn next(&self, kept: &mut Option<Req>) -> Option<Req> {
-        kept.take()
-    }
-}
-
-/// A function makes the copy, or says that there can be none: the request is then used up.
-#[derive(Clone, Copy)]
-pub struct CopiedBy<F>(F);
-
-impl<Req, F: Fn(&Req) -> Option<Req>> Replay<Req> for CopiedBy<F> {
-    fn next(&self, kept: &mut Option<Req>) -> Option<Req> {
-        match (self.0)(kept.as_ref()?) {
-            Some(copy) => Some(copy),
-            None => kept.take(),
-        }
-    }
-}
-
-/// Marks what can hand out a request more than once.
-#[diagnostic::on_unimplemented(
-    message = "a policy in this stack repeats, but its requests are used up by the first attempt",
-    note = "use `layer()` for requests that are `Clone`, or `layer_with(copy)`"
-)]
-pub trait ReplayAgain {}
-
-impl ReplayAgain for Cloned {}
-
-impl<F> ReplayAgain for CopiedBy<F> {}
 
 impl<P> Pipeline<P> {
     /// This pipeline as a tower layer, for requests that are `Clone`; for others see
@@ -309,78 +260,11 @@ where
     }
 }
 
-/// A [`PipelineLayer`] whose services' errors are boxed; see [`PipelineLayer::boxed`].
-pub struct BoxedLayer<P, R = Cloned> {
-    layer: PipelineLayer<P, R>,
-}
-
-impl<P, R: Clone, S> Layer<S> for BoxedLayer<P, R> {
-    type Service = BoxedService<PipelineService<P, S, R>>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        BoxedService(self.layer.layer(inner))
-    }
-}
-
-/// A service with a pipeline around it, whose errors are boxed.
-#[derive(Clone, Debug)]
-pub struct BoxedService<S>(S);
-
-impl<S, Req, E> Service<Req> for BoxedService<S>
-where
-    S: Service<Req, Error = Error<E>>,
-    E: Into<BoxError>,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = BoxedFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Error::into_boxed)
-    }
-
-    fn call(&mut self, request: Req) -> Self::Future {
-        BoxedFuture {
-            inner: self.0.call(request),
-        }
-    }
-}
-
-pin_project! {
-    /// The future of a [`BoxedService`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct BoxedFuture<Fut> {
-        #[pin]
-        inner: Fut,
-    }
-}
-
-impl<Fut, T, E> Future for BoxedFuture<Fut>
-where
-    Fut: Future<Output = Result<T, Error<E>>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<T, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().inner.poll(cx).map_err(Error::into_boxed)
-    }
-}
-
 impl<P, R: Clone> Clone for PipelineLayer<P, R> {
     fn clone(&self) -> Self {
         Self {
             pipeline: self.pipeline.clone(),
             replay: self.replay.clone(),
-        }
-    }
-}
-
-impl<P, R: Clone> Clone for BoxedLayer<P, R> {
-    fn clone(&self) -> Self {
-        Self {
-            layer: self.layer.clone(),
         }
     }
 }
@@ -395,23 +279,11 @@ impl<P, S: Clone, R: Clone> Clone for PipelineService<P, S, R> {
     }
 }
 
-impl<F> fmt::Debug for CopiedBy<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CopiedBy")
-    }
-}
-
 impl<P, R> fmt::Debug for PipelineLayer<P, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PipelineLayer")
             .field(&self.pipeline)
             .finish()
-    }
-}
-
-impl<P, R> fmt::Debug for BoxedLayer<P, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BoxedLayer").field(&self.layer).finish()
     }
 }
 
