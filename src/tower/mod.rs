@@ -121,7 +121,7 @@ pub struct PipelineLayer<P, R = Cloned> {
 
 impl<P, R> PipelineLayer<P, R> {
     /// The same layer, for services whose error is a box and for neighbours that want one:
-    /// the service's error is then [`BoxError`], made by
+    /// the service's error is then [`BoxError`](crate::BoxError), made by
     /// [`Error::into_boxed`](crate::Error::into_boxed).
     #[must_use]
     pub fn boxed(self) -> BoxedLayer<P, R> {
