@@ -7,6 +7,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::span::Rounded;
+
 /// Why a call through a policy gave no result.
 ///
 /// It is the same type however many policies are stacked: either the operation's own
@@ -17,6 +19,16 @@ use std::time::Duration;
 /// `Error<E>` implements [`std::error::Error`] when `E` does, and so converts into any
 /// boxed error with `?`. For an `E` that is itself a boxed error, which does not implement
 /// that trait, use [`into_boxed`](Self::into_boxed).
+///
+/// As text it is a line for a log. Spans are rounded there, and exact in the data:
+///
+/// ```text
+/// timed out after 1s (4 attempts; last error: connection refused)
+/// timed out after 2s, before it was started
+/// circuit breaker is open: try again in 4.9s
+/// ```
+///
+/// A refusal without a number of attempts has refused the first: nothing was started.
 ///
 /// # Examples
 ///
@@ -68,25 +80,32 @@ pub enum Error<E> {
 }
 
 /// Who refused a call, and when to come back.
+///
+/// Each kind has a function that makes one, for tests of your own and for gates of your own;
+/// [`other`](Self::other) is for a gate to which none of the kinds applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The circuit breaker is open.
+    #[non_exhaustive]
     CircuitOpen {
         /// Time until it lets a probe through; `None` while an operator holds it open.
         retry_after: Option<Duration>,
     },
     /// The rate limit has no permit in time.
+    #[non_exhaustive]
     RateLimited {
         /// Time until the permits asked for would be there.
         retry_after: Duration,
     },
     /// The bulkhead is full: no slot came free within the time it was allowed to wait.
+    #[non_exhaustive]
     BulkheadFull {
         /// How long the call waited; zero when it was refused at once.
         waited: Duration,
     },
     /// More permits were asked for than the policy ever hands out at once.
+    #[non_exhaustive]
     TooLarge {
         /// The permits asked for.
         asked: u32,
@@ -95,10 +114,17 @@ pub enum Refusal {
     },
     /// What was to do the work is shutting down.
     ShutDown,
+    /// A gate that is not of this crate has refused.
+    #[non_exhaustive]
+    Other {
+        /// Why: it completes the line "refused: ...".
+        reason: &'static str,
+    },
 }
 
 /// How far a call came that was cut short: the data that survive a cancellation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress<E> {
     /// How often the operation was started.
     pub attempts: u32,
@@ -107,6 +133,12 @@ pub struct Progress<E> {
 }
 
 impl<E> Progress<E> {
+    /// So many attempts were started, and this was the operation's latest error.
+    #[must_use]
+    pub const fn new(attempts: u32, last: Option<E>) -> Self {
+        Self { attempts, last }
+    }
+
     /// Nothing was started.
     #[must_use]
     pub fn none() -> Self {
@@ -116,10 +148,7 @@ impl<E> Progress<E> {
     /// So many attempts were started; none has failed so far.
     #[must_use]
     pub fn started(attempts: u32) -> Self {
-        Self {
-            attempts,
-            last: None,
-        }
+        Self::new(attempts, None)
     }
 }
 
@@ -261,13 +290,46 @@ impl<E> Error<E> {
 }
 
 impl Refusal {
+    /// An open circuit; `None` is one that is held open.
+    #[must_use]
+    pub const fn circuit_open(retry_after: Option<Duration>) -> Self {
+        Self::CircuitOpen { retry_after }
+    }
+
+    /// A rate limit that was reached.
+    #[must_use]
+    pub const fn rate_limited(retry_after: Duration) -> Self {
+        Self::RateLimited { retry_after }
+    }
+
+    /// A bulkhead that is full, after the call has `waited` so long.
+    #[must_use]
+    pub const fn bulkhead_full(waited: Duration) -> Self {
+        Self::BulkheadFull { waited }
+    }
+
+    /// More than there ever is.
+    #[must_use]
+    pub const fn too_large(asked: u32, limit: u32) -> Self {
+        Self::TooLarge { asked, limit }
+    }
+
+    /// Any other reason, which completes the line "refused: ...", such as "in maintenance".
+    #[must_use]
+    pub const fn other(reason: &'static str) -> Self {
+        Self::Other { reason }
+    }
+
     /// When to try again, where that is known.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::CircuitOpen { retry_after } => *retry_after,
             Self::RateLimited { retry_after } => Some(*retry_after),
-            Self::BulkheadFull { .. } | Self::TooLarge { .. } | Self::ShutDown => None,
+            Self::BulkheadFull { .. }
+            | Self::TooLarge { .. }
+            | Self::ShutDown
+            | Self::Other { .. } => None,
         }
     }
 }
@@ -281,17 +343,30 @@ impl<E> From<E> for Error<E> {
 impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Operation { error, attempts: 1 } => return error.fmt(f),
-            Self::Operation { error, attempts } => {
-                return write!(f, "{error} (after {attempts} attempts)");
-            }
-            Self::TimedOut { after, .. } => write!(f, "timed out after {after:?}")?,
+            Self::Operation { error, .. } => error.fmt(f)?,
+            Self::TimedOut { after, .. } => write!(f, "timed out after {}", Rounded(*after))?,
             Self::Refused { reason, .. } => reason.fmt(f)?,
         }
-        match (self.attempts(), self.last()) {
-            (0 | 1, None) => Ok(()),
-            (n, None) => write!(f, " (after {n} attempts)"),
-            (n, Some(last)) => write!(f, " (after {n} attempts; last error: {last})"),
+        match (self, self.attempts(), self.last()) {
+            // Each says enough by itself.
+            (Self::Operation { .. }, 0 | 1, _)
+            | (Self::TimedOut { .. }, 1, None)
+            | (Self::Refused { .. }, 0, None) => Ok(()),
+            (Self::TimedOut { .. }, 0, None) => f.write_str(", before it was started"),
+            (Self::Operation { .. }, n, _) | (_, n, None) => write!(f, " ({})", Attempts(n)),
+            (_, n, Some(last)) => write!(f, " ({}; last error: {last})", Attempts(n)),
+        }
+    }
+}
+
+/// Their number in words.
+struct Attempts(u32);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 attempt"),
+            n => write!(f, "{n} attempts"),
         }
     }
 }
@@ -302,12 +377,22 @@ impl fmt::Display for Refusal {
             Self::CircuitOpen { retry_after: None } => f.write_str("circuit breaker is held open"),
             Self::CircuitOpen {
                 retry_after: Some(wait),
-            } => write!(f, "circuit breaker is open: try again in {wait:?}"),
+            } => write!(
+                f,
+                "circuit breaker is open: try again in {}",
+                Rounded(*wait)
+            ),
             Self::RateLimited { retry_after } => {
-                write!(f, "rate limit reached: try again in {retry_after:?}")
+                write!(
+                    f,
+                    "rate limit reached: try again in {}",
+                    Rounded(*retry_after)
+                )
             }
             Self::BulkheadFull { waited } if waited.is_zero() => f.write_str("bulkhead is full"),
-            Self::BulkheadFull { waited } => write!(f, "bulkhead is full: waited {waited:?}"),
+            Self::BulkheadFull { waited } => {
+                write!(f, "bulkhead is full: waited {}", Rounded(*waited))
+            }
             Self::TooLarge { asked, limit } => {
                 write!(
                     f,
@@ -315,6 +400,7 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::ShutDown => f.write_str("shutting down"),
+            Self::Other { reason } => write!(f, "refused: {reason}"),
         }
     }
 }

@@ -92,6 +92,7 @@ pub mod operation;
 pub mod policy;
 pub mod rate_limit;
 pub mod retry;
+mod span;
 mod sync;
 #[cfg(test)]
 mod testing;

@@ -14,7 +14,7 @@ const OPEN: Refusal = Refusal::CircuitOpen {
 };
 
 fn earlier(attempts: u32, last: Option<&'static str>) -> Progress<&'static str> {
-    Progress { attempts, last }
+    Progress::new(attempts, last)
 }
 
 /// One of each kind.
@@ -94,21 +94,67 @@ fn it_reads_as_a_sentence() {
     assert_eq!(said(Error::operation("down")), "down");
     assert_eq!(
         said(Error::operation("down").after(earlier(2, Some("first")))),
-        "down (after 3 attempts)"
+        "down (3 attempts)"
     );
-    assert_eq!(said(Error::timed_out(SECOND)), "timed out after 1s");
+    assert_eq!(
+        said(Error::timed_out(SECOND)),
+        "timed out after 1s, before it was started"
+    );
     assert_eq!(
         said(Error::timed_out(SECOND).after(earlier(1, None))),
         "timed out after 1s"
     );
     assert_eq!(
         said(Error::timed_out(SECOND).after(earlier(2, None))),
-        "timed out after 1s (after 2 attempts)"
+        "timed out after 1s (2 attempts)"
     );
     assert_eq!(
-        said(Error::refused(OPEN).after(earlier(2, Some("down")))),
-        "circuit breaker is open: try again in 1s (after 2 attempts; last error: down)"
+        said(Error::timed_out(SECOND).after(earlier(1, Some("down")))),
+        "timed out after 1s (1 attempt; last error: down)"
     );
+    let open = "circuit breaker is open: try again in 1s";
+    let refused = |attempts, last| said(Error::refused(OPEN).after(earlier(attempts, last)));
+    assert_eq!(refused(0, None), open);
+    assert_eq!(refused(1, None), format!("{open} (1 attempt)"));
+    assert_eq!(
+        refused(2, Some("down")),
+        format!("{open} (2 attempts; last error: down)")
+    );
+}
+
+#[test]
+fn spans_are_rounded_in_the_text_and_exact_in_the_data() {
+    let exact = Duration::new(4, 917_292_899);
+    let errors = [
+        (
+            Error::timed_out(exact).after(earlier(1, None)),
+            "timed out after 4.9s",
+        ),
+        (
+            Error::refused(Refusal::circuit_open(Some(exact))),
+            "circuit breaker is open: try again in 4.9s",
+        ),
+        (
+            Error::refused(Refusal::rate_limited(exact)),
+            "rate limit reached: try again in 4.9s",
+        ),
+        (
+            Error::refused(Refusal::bulkhead_full(exact)),
+            "bulkhead is full: waited 4.9s",
+        ),
+    ];
+    for (error, text) in errors {
+        assert_eq!(error.to_string(), text);
+        let told = match error {
+            Error::TimedOut { after, .. } => Some(after),
+            Error::Refused {
+                reason: Refusal::BulkheadFull { waited },
+                ..
+            } => Some(waited),
+            error => error.retry_after(),
+        };
+        assert_eq!(told, Some(exact), "{text}");
+    }
 }
 
 #[test]
@@ -131,6 +177,11 @@ fn each_refusal_says_who_and_when_to_come_back() {
         (full(waited), "bulkhead is full: waited 1s", None),
         (large, "9 permits asked for, but at most 4 can be had", None),
         (Refusal::ShutDown, "shutting down", None),
+        (
+            Refusal::other("in maintenance"),
+            "refused: in maintenance",
+            None,
+        ),
     ];
     for (refusal, text, retry_after) in said {
         assert_eq!(refusal.to_string(), text);
@@ -144,10 +195,7 @@ fn io_error() -> io::Error {
 
 #[test]
 fn the_source_is_the_operations_latest_error() {
-    let progress = || Progress {
-        attempts: 1,
-        last: Some(io_error()),
-    };
+    let progress = || Progress::new(1, Some(io_error()));
     let errors = [
         Error::operation(io_error()),
         Error::timed_out(SECOND).after(progress()),
@@ -176,7 +224,7 @@ fn it_becomes_a_boxed_error_and_comes_back() {
     let error = boxed.downcast::<Error<BoxedError>>().unwrap();
     assert_eq!(
         (error.attempts(), error.to_string().as_str()),
-        (2, "down (after 2 attempts)")
+        (2, "down (2 attempts)")
     );
     let inner: BoxError = Box::new(Error::operation(io_error()));
     let boxed = Error::operation(inner).into_boxed();

@@ -86,7 +86,7 @@ use state::{Ask, Place, State};
 /// limiter.set_rate(1, Duration::from_secs(10))?;
 /// let refusal = limiter.try_acquire(1).unwrap_err();
 /// assert!(refusal.retry_after() > Some(Duration::from_secs(9)));
-/// assert_eq!(limiter.try_acquire(3), Err(Refusal::TooLarge { asked: 3, limit: 2 }));
+/// assert_eq!(limiter.try_acquire(3), Err(Refusal::too_large(3, 2)));
 /// # Ok(())
 /// # }
 /// ```

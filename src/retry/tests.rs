@@ -73,7 +73,7 @@ async fn waits_between_attempts_and_keeps_the_last_error() {
     .unwrap_err();
     assert_eq!(now().since(start), Duration::from_millis(300));
     assert_eq!(error.attempts(), 3);
-    assert_eq!(error.to_string(), "failure 3 (after 3 attempts)");
+    assert_eq!(error.to_string(), "failure 3 (3 attempts)");
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +95,7 @@ async fn an_outer_time_limit_knows_the_attempts_and_the_last_error() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "timed out after 1s (after 2 attempts; last error: refused)"
+        "timed out after 1s (2 attempts; last error: refused)"
     );
 }
 

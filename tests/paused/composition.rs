@@ -220,7 +220,7 @@ async fn a_time_limit_keeps_the_last_real_error() {
     assert_eq!(error.source().unwrap().to_string(), "oops 1");
     assert_eq!(
         error.to_string(),
-        "timed out after 5s (after 2 attempts; last error: oops 1)"
+        "timed out after 5s (2 attempts; last error: oops 1)"
     );
 }
 
@@ -291,9 +291,7 @@ async fn the_question_mark_converts_into_the_users_own_error() {
     );
     assert_eq!(through(&bulkhead, stuck).await, Err(Trouble::Late(SECOND)));
     let _held = bulkhead.try_acquire(1).unwrap();
-    let full = Refusal::BulkheadFull {
-        waited: Duration::ZERO,
-    };
+    let full = Refusal::bulkhead_full(Duration::ZERO);
     assert_eq!(through(&bulkhead, broken).await, Err(Trouble::Busy(full)));
 }
 

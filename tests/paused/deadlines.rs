@@ -226,7 +226,7 @@ async fn a_permit_that_comes_after_the_deadline_is_refused_at_once_through_two_p
     let retry_after = 10 * SECOND;
     assert_eq!(
         *refused.lock().unwrap(),
-        Some(Refusal::RateLimited { retry_after })
+        Some(Refusal::rate_limited(retry_after))
     );
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(limiter.snapshot().queued, 0);
