@@ -15,6 +15,9 @@ use std::time::Duration;
 /// let error = Bulkhead::builder().max_concurrent(0).build().unwrap_err();
 /// assert_eq!(error.field(), "max_concurrent");
 /// assert_eq!(error.to_string(), "max_concurrent is 0, but must be at least 1");
+///
+/// let error = Bulkhead::builder().build().unwrap_err();
+/// assert_eq!(error.to_string(), "max_concurrent is not set, but must be at least 1");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConfigError {
@@ -27,6 +30,8 @@ pub struct ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
+    /// None was given, and there is no default.
+    Missing,
     /// A whole number.
     Integer(u64),
     /// A fraction, which may be infinite or not a number.
@@ -80,6 +85,7 @@ impl std::error::Error for ConfigError {}
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Missing => f.write_str("not set"),
             Self::Integer(n) => n.fmt(f),
             Self::Float(x) => x.fmt(f),
             Self::Duration(d) => write!(f, "{d:?}"),
@@ -128,5 +134,47 @@ pub(crate) fn require(
         Ok(())
     } else {
         Err(ConfigError::new(field, value, allowed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::circuit_breaker::Cancelled;
+    use crate::rate_limit::RateLimiterBuilder;
+    use crate::{Bulkhead, CircuitBreaker, RateLimiter};
+
+    #[test]
+    fn what_was_never_set_is_not_called_zero() {
+        let rate: RateLimiterBuilder = RateLimiter::builder();
+        let errors = [
+            Bulkhead::builder().build().unwrap_err(),
+            rate.build().unwrap_err(),
+            rate.keyed().build::<u8>().unwrap_err(),
+            CircuitBreaker::builder()
+                .no_failure_rate()
+                .build()
+                .unwrap_err(),
+            CircuitBreaker::builder()
+                .cancelled(Cancelled::Slow)
+                .build()
+                .unwrap_err(),
+        ];
+        assert_eq!(
+            errors.map(|error| error.to_string()),
+            [
+                "max_concurrent is not set, but must be at least 1",
+                "rate is not set, but must be at least 1 permit in a period",
+                "rate is not set, but must be at least 1 permit in a period",
+                "consecutive_failures is not set, but must be set where there is neither a \
+                 failure rate nor a slow-call rate",
+                "slow_calls is not set, but must be set where cancelled calls count when they \
+                 are slow",
+            ]
+        );
+        let zero = Bulkhead::builder().max_concurrent(0).build().unwrap_err();
+        assert_eq!(
+            zero.to_string(),
+            "max_concurrent is 0, but must be at least 1"
+        );
     }
 }

@@ -83,6 +83,7 @@
 
 pub mod bulkhead;
 pub mod circuit_breaker;
+pub mod classify;
 pub mod config;
 pub mod error;
 mod ext;

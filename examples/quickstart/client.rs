@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay::circuit_breaker::{End, Window};
+use mainstay::circuit_breaker::{CountAs, Window};
 use mainstay::prelude::*;
 use mainstay::retry::Verdict;
 use mainstay::{ConfigError, Error};
@@ -72,11 +72,11 @@ fn verdict(response: &Response) -> Verdict {
 }
 
 /// Which answers count as a failure of the server.
-fn health(response: &Response) -> End {
+fn health(response: &Response) -> CountAs {
     if response.status().is_server_error() {
-        End::Failure
+        CountAs::Failure
     } else {
-        End::Success
+        CountAs::Success
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::state::State;
 use super::{Bulkhead, Shared};
-use crate::config::{ConfigError, require};
+use crate::config::{ConfigError, Value, require};
 use crate::policy::IntoPolicy;
 use crate::time;
 
@@ -13,7 +13,7 @@ use crate::time;
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct BulkheadBuilder {
-    max_concurrent: u32,
+    max_concurrent: Option<u32>,
     max_queue: Option<usize>,
     max_wait: Duration,
     weight: u32,
@@ -22,7 +22,7 @@ pub struct BulkheadBuilder {
 impl BulkheadBuilder {
     pub(super) fn new() -> Self {
         Self {
-            max_concurrent: 0,
+            max_concurrent: None,
             max_queue: None,
             max_wait: Duration::MAX,
             weight: 1,
@@ -31,7 +31,7 @@ impl BulkheadBuilder {
 
     /// How many slots there are. At least 1; it must be set.
     pub fn max_concurrent(mut self, slots: u32) -> Self {
-        self.max_concurrent = slots;
+        self.max_concurrent = Some(slots);
         self
     }
 
@@ -57,19 +57,11 @@ impl BulkheadBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] for `max_concurrent` 0 and for a `weight` above it.
+    /// A [`ConfigError`] for `max_concurrent` that is 0 or not set, and for a `weight` above
+    /// it.
     pub fn build(self) -> Result<Bulkhead, ConfigError> {
-        let Self {
-            max_concurrent,
-            weight,
-            ..
-        } = self;
-        require(
-            max_concurrent > 0,
-            "max_concurrent",
-            max_concurrent,
-            "at least 1",
-        )?;
+        let weight = self.weight;
+        let max_concurrent = self.slots()?;
         require(
             weight <= max_concurrent,
             "weight",
@@ -85,6 +77,17 @@ impl BulkheadBuilder {
             }),
             weight,
         })
+    }
+
+    fn slots(&self) -> Result<u32, ConfigError> {
+        match self.max_concurrent {
+            Some(slots) if slots > 0 => Ok(slots),
+            wrong => Err(ConfigError::new(
+                "max_concurrent",
+                wrong.map_or(Value::Missing, Value::from),
+                "at least 1",
+            )),
+        }
     }
 }
 

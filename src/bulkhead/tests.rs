@@ -462,7 +462,7 @@ fn bad_settings_are_refused_by_name() {
     let none = Bulkhead::builder().build().unwrap_err();
     assert_eq!(
         refused(none),
-        ("max_concurrent", Value::Integer(0), "at least 1")
+        ("max_concurrent", Value::Missing, "at least 1")
     );
     let heavy = Bulkhead::builder()
         .max_concurrent(2)

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::CircuitBreaker;
-use super::classify::{By, ByOk, Cancelled, Failures, If, Measure};
+use super::classify::{Cancelled, CountAs, Measure};
 use super::events::StateChange;
 use super::shared::{Hook, Shared};
 use super::state::{OpenTimes, Rules, State};
 use super::window::Window;
-use crate::config::{ConfigError, require};
+use crate::classify::{By, ByOk, Failures, If};
+use crate::config::{ConfigError, Value, require};
 use crate::error::Error;
-use crate::policy::{End, IntoPolicy};
-use crate::retry::{Backoff, Jitter};
+use crate::policy::IntoPolicy;
+use crate::retry::{Backoff, Delays, Jitter};
 use crate::time;
 
 /// What `minimum_calls` is when nobody says otherwise and the window holds as many.
@@ -59,7 +60,22 @@ impl CircuitBreakerBuilder {
 }
 
 impl<C> CircuitBreakerBuilder<C> {
-    /// Stands in the `tracing` events of its changes of state. Default: empty.
+    /// Says which breaker it is, in the `tracing` events of its changes of state, in its
+    /// `Debug` text and to whoever asks [`CircuitBreaker::name`]. Default: empty, so that two
+    /// breakers without a name look the same in a log. A pipeline's name is not taken over:
+    /// a breaker may stand in several.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mainstay::CircuitBreaker;
+    ///
+    /// # fn main() -> Result<(), mainstay::ConfigError> {
+    /// let breaker = CircuitBreaker::builder().name("payments").build()?;
+    /// assert_eq!(breaker.name(), "payments");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: &str) -> Self {
         self.name = name.into();
         self
@@ -152,9 +168,9 @@ impl<C> CircuitBreakerBuilder<C> {
     /// Decides how every result counts; see [`CircuitBreaker::classify`].
     pub fn classify<T, E, F>(self, decide: F) -> CircuitBreakerBuilder<By<F>>
     where
-        F: Fn(Result<&T, &Error<E>>) -> End,
+        F: Fn(Result<&T, &Error<E>>) -> CountAs,
     {
-        self.with(By(decide))
+        self.classifier(By(decide))
     }
 
     /// Decides how an answer counts that is `Ok`; errors count as by default. For callees
@@ -164,26 +180,34 @@ impl<C> CircuitBreakerBuilder<C> {
     ///
     /// ```
     /// use mainstay::CircuitBreaker;
-    /// use mainstay::circuit_breaker::End;
+    /// use mainstay::circuit_breaker::CountAs;
     ///
     /// # fn main() -> Result<(), mainstay::ConfigError> {
     /// let breaker = CircuitBreaker::builder()
-    ///     .classify_ok(|status: &u16| if *status >= 500 { End::Failure } else { End::Success })
+    ///     .classify_ok(|status: &u16| match status {
+    ///         500.. => CountAs::Failure,
+    ///         _ => CountAs::Success,
+    ///     })
     ///     .build()?;
     /// # let _ = breaker; Ok(())
     /// # }
     /// ```
-    pub fn classify_ok<T, F: Fn(&T) -> End>(self, decide: F) -> CircuitBreakerBuilder<ByOk<F>> {
-        self.with(ByOk(decide))
+    pub fn classify_ok<T, F>(self, decide: F) -> CircuitBreakerBuilder<ByOk<F>>
+    where
+        F: Fn(&T) -> CountAs,
+    {
+        self.classifier(ByOk(decide))
     }
 
     /// Counts the operation's own errors as failures only where this is `true`; see
     /// [`CircuitBreaker::failure_if`].
     pub fn failure_if<E, F: Fn(&E) -> bool>(self, accept: F) -> CircuitBreakerBuilder<If<F>> {
-        self.with(If(accept))
+        self.classifier(If(accept))
     }
 
-    fn with<D>(self, classifier: D) -> CircuitBreakerBuilder<D> {
+    /// Decides by any rule: an implementation of [`Classify`](crate::classify::Classify) for
+    /// [`CountAs`].
+    pub fn classifier<D>(self, classifier: D) -> CircuitBreakerBuilder<D> {
         CircuitBreakerBuilder {
             name: self.name,
             classifier,
@@ -279,13 +303,13 @@ impl<C> CircuitBreakerBuilder<C> {
         require(
             rates || self.consecutive_failures.is_some(),
             "consecutive_failures",
-            0u32,
+            Value::Missing,
             "set where there is neither a failure rate nor a slow-call rate",
         )?;
         require(
             self.cancelled != Cancelled::Slow || self.slow_calls.is_some(),
             "slow_calls",
-            0u32,
+            Value::Missing,
             "set where cancelled calls count when they are slow",
         )
     }
@@ -325,6 +349,7 @@ impl<C> IntoPolicy for CircuitBreakerBuilder<C> {
 impl<C> fmt::Debug for CircuitBreakerBuilder<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakerBuilder")
+            .field("name", &self.name)
             .field("window", &self.window)
             .field("failure_rate", &self.failure_rate)
             .field("slow_calls", &self.slow_calls)

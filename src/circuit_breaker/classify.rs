@@ -1,92 +1,43 @@
-//! Which results count, and as what.
+//! How a call counts: by its result, or by how it ended without one.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::window::Outcome;
-use crate::error::Error;
+use crate::classify::Decision;
 use crate::policy::End;
 
-/// Decides how a result counts.
-pub trait Classify<T, E> {
-    /// Looks at the result of one call. [`End::Success`] and [`End::Failure`] count,
-    /// [`End::Ignored`] does not.
-    fn classify(&self, result: Result<&T, &Error<E>>) -> End;
+/// How a result counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CountAs {
+    /// As a success: the callee has answered.
+    Success,
+    /// As a failure.
+    Failure,
+    /// As nothing: it does not say how the callee is.
+    Nothing,
 }
 
-/// The default: an `Ok` is a success; the operation's own error and a time limit are
-/// failures; a refusal from further down is ignored, since nothing was called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Failures;
+impl Decision for CountAs {
+    const ANSWERED: Self = Self::Success;
+    const FAILED: Self = Self::Failure;
+    const REFUSED: Self = Self::Nothing;
+}
 
-impl<T, E> Classify<T, E> for Failures {
-    fn classify(&self, result: Result<&T, &Error<E>>) -> End {
-        match result {
-            Ok(_) => End::Success,
-            Err(Error::Operation { .. } | Error::TimedOut { .. }) => End::Failure,
-            Err(Error::Refused { .. }) => End::Ignored,
+impl From<CountAs> for End {
+    fn from(count: CountAs) -> Self {
+        match count {
+            CountAs::Success => Self::Success,
+            CountAs::Failure => Self::Failure,
+            CountAs::Nothing => Self::Ignored,
         }
-    }
-}
-
-/// As [`Failures`], but those of the operation's errors that a predicate rejects are
-/// successes: the callee answered.
-#[derive(Clone, Copy)]
-pub struct If<F>(pub(super) F);
-
-impl<T, E, F: Fn(&E) -> bool> Classify<T, E> for If<F> {
-    fn classify(&self, result: Result<&T, &Error<E>>) -> End {
-        match result {
-            Err(Error::Operation { error, .. }) if !(self.0)(error) => End::Success,
-            other => Failures.classify(other),
-        }
-    }
-}
-
-/// A closure that decides about every result.
-#[derive(Clone, Copy)]
-pub struct By<F>(pub(super) F);
-
-impl<T, E, F: Fn(Result<&T, &Error<E>>) -> End> Classify<T, E> for By<F> {
-    fn classify(&self, result: Result<&T, &Error<E>>) -> End {
-        (self.0)(result)
-    }
-}
-
-/// As [`Failures`], but a closure decides about each `Ok`.
-#[derive(Clone, Copy)]
-pub struct ByOk<F>(pub(super) F);
-
-impl<T, E, F: Fn(&T) -> End> Classify<T, E> for ByOk<F> {
-    fn classify(&self, result: Result<&T, &Error<E>>) -> End {
-        match result {
-            Ok(answer) => (self.0)(answer),
-            Err(error) => Classify::<T, E>::classify(&Failures, Err(error)),
-        }
-    }
-}
-
-impl<F> fmt::Debug for ByOk<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ByOk")
-    }
-}
-
-impl<F> fmt::Debug for If<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("If")
-    }
-}
-
-impl<F> fmt::Debug for By<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("By")
     }
 }
 
 /// How a call counts that was dropped before it had a result, such as by a time limit
 /// around the breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Cancelled {
     /// Not at all: who hangs up says nothing about the callee.
     #[default]
@@ -214,20 +165,5 @@ mod tests {
         assert!(plain.needs_time(End::Failure) && plain.needs_time(End::Panicked));
         assert!(!plain.needs_time(End::Cancelled) && !plain.needs_time(End::Ignored));
         assert!(measure(Cancelled::Failure).needs_time(End::Cancelled));
-    }
-
-    #[test]
-    fn the_default_ignores_a_refusal_and_counts_a_time_limit() {
-        let classify = |result: Result<&(), &Error<u8>>| Failures.classify(result);
-        let refused = Error::refused(crate::Refusal::ShutDown);
-        assert_eq!(classify(Ok(&())), End::Success);
-        assert_eq!(classify(Err(&Error::operation(1))), End::Failure);
-        assert_eq!(classify(Err(&Error::timed_out(SECOND))), End::Failure);
-        assert_eq!(classify(Err(&refused)), End::Ignored);
-        let picky = If(|error: &u8| *error > 1);
-        let classify = |result: Result<&(), &Error<u8>>| picky.classify(result);
-        assert_eq!(classify(Err(&Error::operation(1))), End::Success);
-        assert_eq!(classify(Err(&Error::operation(2))), End::Failure);
-        assert_eq!(classify(Err(&refused)), End::Ignored);
     }
 }

@@ -21,9 +21,10 @@ mod window;
 use std::fmt;
 use std::sync::Arc;
 
+pub use crate::classify::{By, ByOk, Classify, Failures, If};
 pub use crate::policy::End;
 pub use builder::CircuitBreakerBuilder;
-pub use classify::{By, ByOk, Cancelled, Classify, Failures, If};
+pub use classify::{Cancelled, CountAs};
 pub use events::{Cause, CircuitState, StateChange};
 pub use shared::CircuitTicket;
 pub use snapshot::CircuitSnapshot;
@@ -159,16 +160,16 @@ impl<C> CircuitBreaker<C> {
     /// # Examples
     ///
     /// ```
-    /// use mainstay::policy::End;
+    /// use mainstay::circuit_breaker::CountAs;
     /// use mainstay::{CircuitBreaker, Error};
     ///
     /// # fn main() -> Result<(), mainstay::ConfigError> {
     /// let breaker = CircuitBreaker::builder().build()?;
     /// let http = breaker.classify(|status: Result<&u16, &Error<std::io::Error>>| match status {
-    ///     Ok(500..) => End::Failure,
-    ///     Ok(429) => End::Ignored,
-    ///     Ok(_) => End::Success,
-    ///     Err(_) => End::Failure,
+    ///     Ok(500..) => CountAs::Failure,
+    ///     Ok(429) => CountAs::Nothing,
+    ///     Ok(_) => CountAs::Success,
+    ///     Err(_) => CountAs::Failure,
     /// });
     /// # let _ = http; Ok(())
     /// # }
@@ -176,28 +177,32 @@ impl<C> CircuitBreaker<C> {
     #[must_use]
     pub fn classify<T, E, F>(&self, decide: F) -> CircuitBreaker<By<F>>
     where
-        F: Fn(Result<&T, &Error<E>>) -> End,
+        F: Fn(Result<&T, &Error<E>>) -> CountAs,
     {
-        self.with(By(decide))
+        self.classifier(By(decide))
     }
 
     /// The same breaker, for calls whose `Ok` counts as this closure says; errors count as
     /// by default.
     #[must_use]
-    pub fn classify_ok<T, F: Fn(&T) -> End>(&self, decide: F) -> CircuitBreaker<ByOk<F>> {
-        self.with(ByOk(decide))
+    pub fn classify_ok<T, F>(&self, decide: F) -> CircuitBreaker<ByOk<F>>
+    where
+        F: Fn(&T) -> CountAs,
+    {
+        self.classifier(ByOk(decide))
     }
 
     /// The same breaker, for calls whose own errors are failures only where this is `true`;
     /// with another error the callee has answered, which is a success.
     #[must_use]
     pub fn failure_if<E, F: Fn(&E) -> bool>(&self, accept: F) -> CircuitBreaker<If<F>> {
-        self.with(If(accept))
+        self.classifier(If(accept))
     }
 
-    /// The same breaker, with any [`Classify`].
+    /// The same breaker, for calls that count by any rule: an implementation of
+    /// [`Classify`] for [`CountAs`].
     #[must_use]
-    pub fn with<D>(&self, classifier: D) -> CircuitBreaker<D> {
+    pub fn classifier<D>(&self, classifier: D) -> CircuitBreaker<D> {
         CircuitBreaker {
             shared: Arc::clone(&self.shared),
             classifier,
@@ -276,21 +281,22 @@ impl<C> Gate for CircuitBreaker<C> {
     }
 }
 
-impl<C: Classify<T, E>, T, E> Judge<T, E> for CircuitBreaker<C> {
+impl<C: Classify<T, E, CountAs>, T, E> Judge<T, E> for CircuitBreaker<C> {
     fn judge(&self, result: Result<&T, &Error<E>>) -> End {
-        self.classifier.classify(result)
+        self.classifier.classify(result).into()
     }
 }
 
 impl<C: Clone> Clone for CircuitBreaker<C> {
     fn clone(&self) -> Self {
-        self.with(self.classifier.clone())
+        self.classifier(self.classifier.clone())
     }
 }
 
 impl<C> fmt::Debug for CircuitBreaker<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
+            .field("name", &self.name())
             .field("snapshot", &self.snapshot())
             .finish_non_exhaustive()
     }

@@ -253,8 +253,8 @@ fn eight_threads_at_once_get_one_probe() {
 async fn an_ignored_last_probe_changes_nothing() {
     let breaker = small().half_open_probes(2).build().unwrap();
     let picky = breaker.classify(|result: Result<&(), &Error<&'static str>>| match result {
-        Ok(()) => End::Success,
-        Err(_) => End::Ignored,
+        Ok(()) => CountAs::Success,
+        Err(_) => CountAs::Nothing,
     });
     trip(&breaker);
     advance(10 * SECOND).await;
@@ -815,6 +815,21 @@ fn changes_read_well() {
 
 static_assertions::assert_impl_all!(CircuitBreaker: Clone, Send, Sync, fmt::Debug);
 static_assertions::assert_impl_all!(CircuitBreakerBuilder: Clone, Send, Sync, fmt::Debug);
+
+#[test]
+fn its_debug_text_begins_with_its_name() {
+    let breaker = CircuitBreaker::builder().name("payments");
+    let text = format!("{breaker:?}");
+    assert!(
+        text.starts_with("CircuitBreakerBuilder { name: \"payments\","),
+        "{text}"
+    );
+    let text = format!("{:?}", breaker.build().unwrap());
+    assert!(
+        text.starts_with("CircuitBreaker { name: \"payments\", snapshot:"),
+        "{text}"
+    );
+}
 
 fn refused(builder: CircuitBreakerBuilder) -> &'static str {
     builder.build().unwrap_err().field()

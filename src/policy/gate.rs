@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::{CallContext, IntoPolicy, Policy};
+use crate::classify::Decision;
 use crate::config::ConfigError;
 use crate::error::{Error, Progress, Refusal};
 use crate::observe::EventKind;
@@ -62,6 +63,7 @@ pub trait Gate {
 
 /// A gate's first answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Admission<T> {
     /// Come in.
     Admitted(T),
@@ -73,6 +75,7 @@ pub enum Admission<T> {
 
 /// How an admitted call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum End {
     /// It counts as a success.
     Success,
@@ -86,6 +89,12 @@ pub enum End {
     Panicked,
 }
 
+impl Decision for End {
+    const ANSWERED: Self = Self::Success;
+    const FAILED: Self = Self::Failure;
+    const REFUSED: Self = Self::Ignored;
+}
+
 /// A gate that can tell how a result of this type ended the call.
 pub trait Judge<T, E>: Gate {
     /// The end that this result means.
@@ -93,11 +102,7 @@ pub trait Judge<T, E>: Gate {
     /// By default a refusal further down is ignored (what this gate guards was not
     /// called), and otherwise an `Ok` is a success and an error a failure.
     fn judge(&self, result: Result<&T, &Error<E>>) -> End {
-        match result {
-            Ok(_) => End::Success,
-            Err(Error::Refused { .. }) => End::Ignored,
-            Err(_) => End::Failure,
-        }
+        End::by_default(result)
     }
 }
 

@@ -7,7 +7,7 @@ use super::bucket::{Bucket, Rate};
 use super::keyed::KeyedRateLimiterBuilder;
 use super::state::State;
 use super::{RateLimiter, Shared};
-use crate::config::{ConfigError, require};
+use crate::config::{ConfigError, Value, require};
 use crate::policy::IntoPolicy;
 use crate::sync::Lock;
 use crate::time::{self, Instant};
@@ -16,8 +16,7 @@ use crate::time::{self, Instant};
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct RateLimiterBuilder {
-    rate: u32,
-    per: Duration,
+    rate: Option<(u32, Duration)>,
     burst: Option<u32>,
     max_wait: Duration,
     permits: u32,
@@ -35,8 +34,7 @@ pub(super) struct Limits {
 impl RateLimiterBuilder {
     pub(super) fn new() -> Self {
         Self {
-            rate: 0,
-            per: Duration::from_secs(1),
+            rate: None,
             burst: None,
             max_wait: Duration::from_secs(1),
             permits: 1,
@@ -46,7 +44,7 @@ impl RateLimiterBuilder {
     /// So many permits in each `per`, evenly: one each `per / permits`. It must be set; at
     /// least 1 permit, a period from 1 ns to 584 years.
     pub fn rate(mut self, permits: u32, per: Duration) -> Self {
-        (self.rate, self.per) = (permits, per);
+        self.rate = Some((permits, per));
         self
     }
 
@@ -89,8 +87,10 @@ impl RateLimiterBuilder {
     }
 
     pub(super) fn check(self) -> Result<Limits, ConfigError> {
-        let rate = Rate::new(self.rate, self.per)?;
-        let burst = self.burst.unwrap_or(self.rate);
+        let missing = ConfigError::new("rate", Value::Missing, "at least 1 permit in a period");
+        let (permits, per) = self.rate.ok_or(missing)?;
+        let rate = Rate::new(permits, per)?;
+        let burst = self.burst.unwrap_or(permits);
         check_burst(burst)?;
         let permits = self.permits;
         require(permits <= burst, "permits", permits, "at most burst")?;

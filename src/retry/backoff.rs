@@ -20,6 +20,16 @@ pub trait Delays {
     /// The delays of a new call. `seed` is the only source of randomness, for those that
     /// need one.
     fn delays(&self, seed: impl FnOnce() -> u64) -> Self::Iter;
+
+    /// Checks the settings, if there are any; asked once, by
+    /// [`RetryBuilder::build`](super::RetryBuilder::build).
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] names the first setting that is out of range.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
 }
 
 /// Delays that stay, or grow with each attempt, up to a cap, with jitter.
@@ -56,6 +66,7 @@ enum Growth {
 
 /// How a delay is spread, so that callers which failed together do not return together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Jitter {
     /// Not at all: the delay as it is.
     None,
@@ -128,23 +139,6 @@ impl Backoff {
         self.jitter = jitter;
         self
     }
-
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if let Growth::Exponential { factor } = self.growth {
-            require(
-                (1.0..=1e6).contains(&factor),
-                "factor",
-                factor,
-                "from 1 to 1000000",
-            )?;
-        }
-        require(
-            self.max_delay >= self.base,
-            "max_delay",
-            self.max_delay,
-            "at least the base delay",
-        )
-    }
 }
 
 impl Default for Backoff {
@@ -173,6 +167,23 @@ impl Delays for Backoff {
             power: 1.0,
             random: fastrand::Rng::with_seed(seed),
         }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if let Growth::Exponential { factor } = self.growth {
+            require(
+                (1.0..=1e6).contains(&factor),
+                "factor",
+                factor,
+                "from 1 to 1000000",
+            )?;
+        }
+        require(
+            self.max_delay >= self.base,
+            "max_delay",
+            self.max_delay,
+            "at least the base delay",
+        )
     }
 }
 

@@ -18,8 +18,6 @@ use crate::time;
 #[must_use = "a builder does nothing before `build`"]
 pub struct RetryBuilder<B = Backoff, C = Failures, H = NoHook> {
     backoff: B,
-    /// What the crate's own back-off says of its settings.
-    checked: Result<(), ConfigError>,
     classifier: C,
     hook: H,
     limits: Limits,
@@ -38,7 +36,6 @@ impl RetryBuilder {
     pub(super) fn new() -> Self {
         Self {
             backoff: Backoff::default(),
-            checked: Ok(()),
             classifier: Failures,
             hook: NoHook,
             limits: Limits {
@@ -94,10 +91,16 @@ impl<B, C, H> RetryBuilder<B, C, H> {
         self
     }
 
-    /// The delays between attempts.
-    pub fn backoff(mut self, backoff: Backoff) -> RetryBuilder<Backoff, C, H> {
-        self.checked = backoff.check();
-        self.with(backoff)
+    /// The delays between attempts: a [`Backoff`], or any other [`Delays`].
+    pub fn backoff<D: Delays>(self, backoff: D) -> RetryBuilder<D, C, H> {
+        RetryBuilder {
+            backoff,
+            classifier: self.classifier,
+            hook: self.hook,
+            limits: self.limits,
+            budget: self.budget,
+            seed: self.seed,
+        }
     }
 
     /// The delays between attempts, from an iterator made anew for each call; when it ends,
@@ -108,7 +111,7 @@ impl<B, C, H> RetryBuilder<B, C, H> {
         F: Fn() -> I,
         I: IntoIterator<Item = Duration>,
     {
-        self.own(FromIter(delays))
+        self.backoff(FromIter(delays))
     }
 
     /// The delay after the attempt of this number; the first is 1. It is used as it is: no
@@ -117,30 +120,13 @@ impl<B, C, H> RetryBuilder<B, C, H> {
     where
         F: Fn(u32) -> Duration + Clone,
     {
-        self.own(ByAttempt(delay))
-    }
-
-    fn own<D>(mut self, delays: D) -> RetryBuilder<D, C, H> {
-        self.checked = Ok(());
-        self.with(delays)
-    }
-
-    pub(super) fn with<D>(self, backoff: D) -> RetryBuilder<D, C, H> {
-        RetryBuilder {
-            backoff,
-            checked: self.checked,
-            classifier: self.classifier,
-            hook: self.hook,
-            limits: self.limits,
-            budget: self.budget,
-            seed: self.seed,
-        }
+        self.backoff(ByAttempt(delay))
     }
 
     /// Tries again only after those of the operation's errors for which this is `true`, and
     /// after the time limit of an attempt.
     pub fn retry_if<E, F: Fn(&E) -> bool>(self, accept: F) -> RetryBuilder<B, If<F>, H> {
-        self.classified(If(accept))
+        self.classifier(If(accept))
     }
 
     /// Decides about every result, good or bad.
@@ -166,7 +152,7 @@ impl<B, C, H> RetryBuilder<B, C, H> {
     where
         F: Fn(Result<&T, &Error<E>>) -> Verdict,
     {
-        self.classified(By(decide))
+        self.classifier(By(decide))
     }
 
     /// Decides about an answer that is `Ok`; errors are decided about as by default. For
@@ -188,13 +174,14 @@ impl<B, C, H> RetryBuilder<B, C, H> {
     where
         F: Fn(&T) -> Verdict,
     {
-        self.classified(ByOk(decide))
+        self.classifier(ByOk(decide))
     }
 
-    fn classified<D>(self, classifier: D) -> RetryBuilder<B, D, H> {
+    /// Decides by any rule: an implementation of [`Classify`](crate::classify::Classify) for
+    /// [`Verdict`].
+    pub fn classifier<D>(self, classifier: D) -> RetryBuilder<B, D, H> {
         RetryBuilder {
             backoff: self.backoff,
-            checked: self.checked,
             classifier,
             hook: self.hook,
             limits: self.limits,
@@ -203,16 +190,45 @@ impl<B, C, H> RetryBuilder<B, C, H> {
         }
     }
 
-    /// Told before each wait (also one of zero), after the decision to try again.
+    /// Told before each wait (also one of zero), after the decision to try again, with the
+    /// result that led to it.
     pub fn on_retry<T, E, F>(self, hook: F) -> RetryBuilder<B, C, OnRetry<F>>
     where
         F: Fn(&RetryEvent<'_, T, E>),
     {
+        self.hook(OnRetry(hook))
+    }
+
+    /// As [`on_retry`](Self::on_retry), for a hook with a type of its own: one
+    /// implementation of [`RetryHook`] may serve operations of any type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mainstay::retry::{Retry, RetryEvent, RetryHook};
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Count(Arc<AtomicU64>);
+    ///
+    /// impl<T, E> RetryHook<T, E> for Count {
+    ///     fn before_wait(&self, _: &RetryEvent<'_, T, E>) {
+    ///         self.0.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), mainstay::ConfigError> {
+    /// let count = Count::default();
+    /// let retry = Retry::builder().hook(count.clone()).build()?;
+    /// # let _ = retry; Ok(())
+    /// # }
+    /// ```
+    pub fn hook<D>(self, hook: D) -> RetryBuilder<B, C, D> {
         RetryBuilder {
             backoff: self.backoff,
-            checked: self.checked,
             classifier: self.classifier,
-            hook: OnRetry(hook),
+            hook,
             limits: self.limits,
             budget: self.budget,
             seed: self.seed,
@@ -223,10 +239,14 @@ impl<B, C, H> RetryBuilder<B, C, H> {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] for `max_attempts` 0, `max_elapsed` 0, a `factor` outside of 1 to
-    /// 1 000 000 and a `max_delay` below the base delay.
-    pub fn build(self) -> Result<Retry<B, C, H>, ConfigError> {
-        self.checked?;
+    /// A [`ConfigError`] for `max_attempts` 0, `max_elapsed` 0, and for what
+    /// [`Delays::check`] refuses: of a [`Backoff`] a `factor` outside of 1 to 1 000 000 and a
+    /// `max_delay` below the base delay.
+    pub fn build(self) -> Result<Retry<B, C, H>, ConfigError>
+    where
+        B: Delays,
+    {
+        self.backoff.check()?;
         let Limits {
             max_attempts,
             max_elapsed,

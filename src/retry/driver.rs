@@ -176,7 +176,7 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         call: &CallContext<'_>,
     ) -> Option<Again>
     where
-        C: Classify<T, E>,
+        C: Classify<T, E, Verdict>,
         H: RetryHook<T, E>,
     {
         course.attempts = course.attempts.saturating_add(1);
@@ -289,7 +289,7 @@ impl<R, B, C, H, O> Operation for Retried<R, B, C, H, O>
 where
     R: Borrow<Retry<B, C, H>>,
     B: Delays,
-    C: Classify<O::Output, O::Error>,
+    C: Classify<O::Output, O::Error, Verdict>,
     H: RetryHook<O::Output, O::Error>,
     O: Repeatable,
 {
@@ -364,7 +364,7 @@ impl<R, B, C, H, O> Repeatable for Retried<R, B, C, H, O>
 where
     R: Borrow<Retry<B, C, H>>,
     B: Delays,
-    C: Classify<O::Output, O::Error>,
+    C: Classify<O::Output, O::Error, Verdict>,
     H: RetryHook<O::Output, O::Error>,
     O: Repeatable,
 {

@@ -14,10 +14,11 @@ mod tests;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use crate::classify::{By, ByOk, Classify, Failures, If};
 pub use backoff::{Backoff, BackoffDelays, ByAttempt, ByAttemptDelays, Delays, FromIter, Jitter};
 pub use budget::RetryBudget;
 pub use builder::{NoHook, OnRetry, RetryBuilder, RetryHook};
-pub use classify::{By, ByOk, Classify, Failures, If, RetryEvent, Verdict};
+pub use classify::{RetryEvent, Verdict};
 pub use driver::{Retried, Retrying};
 
 use crate::config::ConfigError;
@@ -105,7 +106,7 @@ impl Retry {
     pub fn exponential(base: Duration) -> Self {
         let backoff = Backoff::exponential(base);
         let backoff = backoff.max_delay(base.max(Duration::from_secs(30)));
-        let retry = RetryBuilder::new().no_budget().with(backoff).unchecked();
+        let retry = RetryBuilder::new().no_budget().backoff(backoff).unchecked();
         Self {
             gets_budget: true,
             ..retry
@@ -151,7 +152,7 @@ impl<'a, O, B, C, H> Policy<'a, O> for Retry<B, C, H>
 where
     O: Repeatable,
     B: Delays + 'a,
-    C: Classify<O::Output, O::Error> + 'a,
+    C: Classify<O::Output, O::Error, Verdict> + 'a,
     H: RetryHook<O::Output, O::Error> + 'a,
 {
     type Operation = Retried<&'a Self, B, C, H, O>;

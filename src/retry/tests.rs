@@ -950,7 +950,7 @@ fn listener() -> (
 async fn heard<B, C, H>(retry: RetryBuilder<B, C, H>, limit: Duration) -> Vec<(u32, EventKind)>
 where
     B: Delays,
-    C: Classify<u32, &'static str>,
+    C: Classify<u32, &'static str, Verdict>,
     H: RetryHook<u32, &'static str>,
     RetryBuilder<B, C, H>: IntoPolicy<Policy = Retry<B, C, H>>,
 {
@@ -1283,4 +1283,63 @@ async fn what_must_not_be_done_twice_is_not() {
     let hung = pipeline.call_once(pending::<Answer>);
     assert_eq!(hung.await.unwrap_err().attempts(), 1);
     assert_eq!(broken.starts(), 1);
+}
+
+/// Twice the same delay, which must not be zero.
+#[derive(Clone, Copy, Debug)]
+struct Twice(Duration);
+
+impl Delays for Twice {
+    type Iter = std::iter::RepeatN<Duration>;
+
+    fn delays(&self, _: impl FnOnce() -> u64) -> Self::Iter {
+        std::iter::repeat_n(self.0, 2)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        crate::config::require(!self.0.is_zero(), "twice", self.0, "more than zero")
+    }
+}
+
+/// A rule, a back-off and a hook that are types of their own.
+#[tokio::test(start_paused = true)]
+async fn each_part_may_be_the_users_own() {
+    struct Never;
+    impl<T, E> Classify<T, E, Verdict> for Never {
+        fn classify(&self, _: Result<&T, &Error<E>>) -> Verdict {
+            Verdict::Stop
+        }
+    }
+    struct Waits(Rc<RefCell<Vec<(u32, Duration)>>>);
+    impl<T, E> RetryHook<T, E> for Waits {
+        fn before_wait(&self, event: &RetryEvent<'_, T, E>) {
+            self.0.borrow_mut().push((event.attempt, event.delay));
+        }
+    }
+    let waits = Rc::new(RefCell::default());
+    let builder = || {
+        Retry::builder()
+            .max_attempts(9)
+            .hook(Waits(Rc::clone(&waits)))
+    };
+    let broken = Broken::new();
+    let retry = builder().backoff(Twice(SECOND)).build().unwrap();
+    let error = (|| broken.start()).retry(&retry).await.unwrap_err();
+    assert_eq!((error.attempts(), broken.starts()), (3, 3));
+    assert_eq!(*waits.borrow(), [(1, SECOND), (2, SECOND)]);
+    let retry = builder().classifier(Never).build().unwrap();
+    (|| broken.start()).retry(&retry).await.unwrap_err();
+    assert_eq!((broken.starts(), waits.borrow().len()), (4, 2));
+}
+
+/// Trap 33: the check is that of the delays which are used.
+#[test]
+fn the_delays_check_their_own_settings() {
+    let wrong = Retry::builder().backoff(Twice(Duration::ZERO));
+    assert_eq!(wrong.build().unwrap_err().field(), "twice");
+    let wrong = Retry::builder().backoff(Backoff::default().factor(0.0));
+    let right = wrong.backoff(Twice(SECOND));
+    assert!(right.build().is_ok());
+    let wrong = Retry::builder().backoff(Backoff::default().factor(0.0));
+    assert_eq!(wrong.build().unwrap_err().field(), "factor");
 }

@@ -4,11 +4,13 @@
 
 use std::future::{Future, Ready};
 
+use mainstay::circuit_breaker::CountAs;
+use mainstay::classify::{Classify, If};
 use mainstay::fallback::{Alternative, Value};
 use mainstay::operation::{Closure, Once, Plain, Repeatable};
 use mainstay::policy::{Identity, Policy, Stack};
 use mainstay::prelude::*;
-use mainstay::retry::{Classify, If};
+use mainstay::retry::Verdict;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 use crate::support::Oops;
@@ -37,8 +39,8 @@ assert_not_impl_any!(Value<&'static str>: Alternative<u32, Oops>);
 assert_not_impl_any!(Stack<Identity, Fallback<Value<&'static str>>>: Policy<'static, Again>);
 
 // A classifier is for the operation's error.
-assert_impl_all!(If<fn(&Oops) -> bool>: Classify<u32, Oops>);
-assert_not_impl_any!(If<fn(&std::fmt::Error) -> bool>: Classify<u32, Oops>);
+assert_impl_all!(If<fn(&Oops) -> bool>: Classify<u32, Oops, Verdict>, Classify<u32, Oops, CountAs>);
+assert_not_impl_any!(If<fn(&std::fmt::Error) -> bool>: Classify<u32, Oops, Verdict>);
 
 // An operation is driven by a call, and is no future by itself.
 assert_not_impl_any!(Bare: Future);
