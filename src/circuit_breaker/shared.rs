@@ -11,6 +11,7 @@ use super::published::Published;
 use super::snapshot::CircuitSnapshot;
 use super::state::{State, wait};
 use crate::error::Refusal;
+use crate::observe;
 use crate::policy::End;
 use crate::sync::Lock;
 use crate::time::{self, Instant};
@@ -156,7 +157,7 @@ impl Shared {
 
     /// Queues the change for the hook; `true` if it is now the caller's to deliver.
     fn queue(&self, core: &mut Core) -> bool {
-        let told = self.hook.is_some() || cfg!(feature = "tracing");
+        let told = self.hook.is_some() || observe::TRACES;
         let change = core.state.take_change().filter(|_| told);
         change.is_some_and(|change| core.outbox.push(change))
     }
@@ -177,15 +178,7 @@ impl Shared {
     }
 
     fn tell(&self, change: &StateChange) {
-        #[cfg(feature = "tracing")]
-        tracing::warn!(
-            target: "mainstay",
-            circuit_breaker = &*self.name,
-            from = %change.from,
-            to = %change.to,
-            cause = %change.cause,
-            "circuit breaker changed its state"
-        );
+        observe::circuit_changed(&self.name, change);
         if let Some(hook) = &self.hook {
             hook(change);
         }

@@ -45,13 +45,136 @@ async fn every_policy_tells_what_it_did() {
         told,
         [
             "search: attempt 1: timed out after 1s",
-            "search: attempt 1: trying again in 0ns",
+            "search: attempt 1: trying again at once",
             "search: attempt 2: timed out after 1s",
             "search: attempt 2: gave up: all attempts were made",
             "search: attempt 1: fell back",
             "search: attempt 1: refused: bulkhead is full",
             "search: attempt 1: fell back",
         ]
+    );
+}
+
+/// What is told of a call whose attempts yield these.
+fn told_of<const N: usize>(answers: [Answer; N]) -> Vec<String> {
+    let (log, listen) = listener();
+    let pipeline =
+        Pipeline::builder("search")
+            .observe(listen)
+            .retry(
+                retry()
+                    .max_attempts(3)
+                    .classify_ok(|answer: &u32| match answer {
+                        0 => crate::retry::Verdict::Retry,
+                        _ => crate::retry::Verdict::Stop,
+                    }),
+            );
+    let pipeline = pipeline.build().unwrap();
+    let mut answers = answers.into_iter();
+    let mut call = tokio_test::task::spawn(pipeline.call(|| ready(answers.next().unwrap())));
+    assert!(call.poll().is_ready());
+    drop(call);
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+#[test]
+fn a_later_attempt_that_succeeds_is_told() {
+    let again = |attempt| format!("search: attempt {attempt}: trying again at once");
+    let recovered = |n| format!("search: attempt {n}: succeeded after {n} attempts");
+    let gave_up = "search: attempt 3: gave up: all attempts were made".to_string();
+    assert!(told_of([Ok(1)]).is_empty());
+    assert_eq!(told_of([Err("down"), Ok(1)]), [again(1), recovered(2)]);
+    let late = [Ok(0), Err("down"), Ok(1)];
+    assert_eq!(told_of(late), [again(1), again(2), recovered(3)]);
+    // An answer that is handed over because nothing else is left is no success.
+    assert_eq!(told_of([Ok(0); 3]), [again(1), again(2), gave_up]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_error_is_no_recovery() {
+    let (log, listen) = listener();
+    let patient = retry().retry_if(|error: &&str| *error == "down");
+    let pipeline = Pipeline::builder("search").observe(listen).retry(patient);
+    let pipeline = pipeline.build().unwrap();
+    let mut errors = ["down", "bad request"].into_iter();
+    let call = pipeline.call(|| ready(Answer::Err(errors.next().unwrap())));
+    call.await.unwrap_err();
+    assert_eq!(
+        *log.lock().unwrap(),
+        ["search: attempt 1: trying again at once"]
+    );
+}
+
+/// An observer with a type of its own.
+#[derive(Default)]
+struct Names(Mutex<Vec<String>>);
+
+impl Observer for Names {
+    fn observe(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(event.pipeline.to_owned());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_observer_serves_many_pipelines() {
+    let names = Arc::new(Names::default());
+    let shared: Arc<dyn Observer> = names.clone();
+    let closure = {
+        let names = Arc::clone(&names);
+        Arc::new(move |event: &Event<'_>| names.observe(event))
+    };
+    let pipelines = [
+        Pipeline::builder("typed").observe(Arc::clone(&names)),
+        Pipeline::builder("erased").observe(shared),
+        Pipeline::builder("closure").observe(closure),
+    ];
+    for builder in pipelines {
+        let pipeline = builder.timeout(SECOND).build().unwrap();
+        pipeline.call(pending::<Answer>).await.unwrap_err();
+    }
+    let told = std::mem::take(&mut *names.0.lock().unwrap());
+    assert_eq!(told, ["typed", "erased", "closure"]);
+    let owned = Pipeline::builder("owned").observe(Names::default());
+    let owned = owned.timeout(SECOND).build().unwrap();
+    owned.call(pending::<Answer>).await.unwrap_err();
+}
+
+#[test]
+fn a_refusal_of_another_gate_is_said_once() {
+    let event = |reason| Event {
+        pipeline: "search",
+        attempt: 1,
+        kind: EventKind::Refused(reason),
+    };
+    assert_eq!(
+        event(Refusal::other("in maintenance")).to_string(),
+        "search: attempt 1: refused: in maintenance"
+    );
+    assert_eq!(
+        event(Refusal::ShutDown).to_string(),
+        "search: attempt 1: refused: shutting down"
+    );
+}
+
+#[test]
+fn spans_are_rounded() {
+    let span = Duration::from_micros(834_123);
+    let said = |kind| {
+        let (pipeline, attempt) = ("search", 1);
+        let event = Event {
+            pipeline,
+            attempt,
+            kind,
+        };
+        event.to_string()
+    };
+    assert_eq!(
+        said(EventKind::Retrying { delay: span }),
+        "search: attempt 1: trying again in 834ms"
+    );
+    assert_eq!(
+        said(EventKind::TimedOut { after: span }),
+        "search: attempt 1: timed out after 834ms"
     );
 }
 
@@ -195,6 +318,9 @@ mod tracing_events {
             .unwrap();
         assert_eq!(pipeline.call(|| ready(Answer::Ok(1))).await, Ok(1));
         assert!(lines.lock().unwrap().is_empty(), "all was well");
+        let mut answers = [Err("down"), Ok(1)].into_iter();
+        let call = pipeline.call(|| ready(answers.next().unwrap()));
+        call.await.unwrap();
         pipeline.call(pending::<Answer>).await.unwrap();
         let _held = bulkhead.try_acquire(1).unwrap();
         pipeline.call(pending::<Answer>).await.unwrap();
@@ -202,13 +328,49 @@ mod tracing_events {
         assert_eq!(
             *lines.lock().unwrap(),
             [
-                format!("WARN message=timed out {name} attempt=1 after=1s"),
-                format!("INFO message=retrying {name} attempt=1 delay=0ns"),
-                format!("WARN message=timed out {name} attempt=2 after=1s"),
-                format!("WARN message=gave up {name} attempt=2 limit=all attempts were made"),
-                format!("WARN message=fell back {name} attempt=1"),
-                format!("WARN message=refused {name} attempt=1 reason=bulkhead is full"),
-                format!("WARN message=fell back {name} attempt=1"),
+                format!("DEBUG message=retrying {name} attempt=1 delay=0ns"),
+                format!("DEBUG message=recovered {name} attempt=2 attempts=2"),
+                format!("DEBUG message=timed out {name} attempt=1 after=1s"),
+                format!("DEBUG message=retrying {name} attempt=1 delay=0ns"),
+                format!("DEBUG message=timed out {name} attempt=2 after=1s"),
+                format!("DEBUG message=gave up {name} attempt=2 limit=all attempts were made"),
+                format!("DEBUG message=fell back {name} attempt=1"),
+                format!("DEBUG message=refused {name} attempt=1 reason=bulkhead is full"),
+                format!("DEBUG message=fell back {name} attempt=1"),
+            ]
+        );
+    }
+
+    /// A breaker that opens is what wakes somebody, and nothing else.
+    #[tokio::test(start_paused = true)]
+    async fn tracing_is_told_of_a_breaker_by_its_name() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let _guard = subscriber::set_default(Lines(Arc::clone(&lines)));
+        let breaker = CircuitBreaker::builder()
+            .name("payments")
+            .consecutive_failures(1);
+        let breaker = breaker.half_open_probes(1).build().unwrap();
+        ready(Answer::Err("down"))
+            .circuit_breaker(&breaker)
+            .await
+            .unwrap_err();
+        tokio::time::advance(10 * SECOND).await;
+        ready(Answer::Ok(1))
+            .circuit_breaker(&breaker)
+            .await
+            .unwrap();
+        breaker.force_open();
+        breaker.reset();
+        let opened = "WARN message=circuit breaker opened circuit_breaker=\"payments\"";
+        let changed = "INFO message=circuit breaker changed circuit_breaker=\"payments\"";
+        assert_eq!(
+            *lines.lock().unwrap(),
+            [
+                format!("{opened} from=closed to=open cause=consecutive failures open_for=10s"),
+                format!("{changed} from=open to=half-open cause=the open time is over"),
+                format!("{changed} from=half-open to=closed cause=the probes succeeded"),
+                format!("{opened} from=closed to=forced open cause=told by an operator"),
+                format!("{changed} from=forced open to=closed cause=told by an operator"),
             ]
         );
     }

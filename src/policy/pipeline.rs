@@ -12,7 +12,7 @@ use crate::config::ConfigError;
 use crate::fallback::Fallback;
 #[cfg(doc)]
 use crate::observe::GaveUp;
-use crate::observe::{Observer, Source};
+use crate::observe::{IntoObserver, Source};
 use crate::operation::{
     Closure, IntoOperation, OfFuture, Once, Operation, Plain, Single, WithAttempt,
 };
@@ -254,8 +254,8 @@ impl<P> PipelineBuilder<P> {
     }
 
     /// Tells `observer` of everything out of the ordinary; the last one given counts.
-    pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
-        self.source.observer = Some(Box::new(observer));
+    pub fn observe<M>(mut self, observer: impl IntoObserver<M>) -> Self {
+        self.source.observer = Some(observer.into_observer());
         self
     }
 

@@ -181,7 +181,13 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     {
         course.attempts = course.attempts.saturating_add(1);
         match self.classifier.classify(result) {
-            Verdict::Stop => None,
+            Verdict::Stop => {
+                if course.attempts > 1 && result.is_ok() {
+                    let attempts = course.attempts;
+                    call.emit(EventKind::Recovered { attempts });
+                }
+                None
+            }
             verdict => self.again(course, result, verdict, can_repeat, call),
         }
     }
