@@ -59,6 +59,7 @@ assert_impl_all!(circuit_breaker::CircuitSnapshot: Send, Sync, Copy, PartialEq, 
 assert_impl_all!(circuit_breaker::CircuitState: Send, Sync, Copy, Eq, Debug);
 assert_impl_all!(circuit_breaker::StateChange: Send, Sync, Copy, Eq, Debug);
 assert_impl_all!(circuit_breaker::Cause: Send, Sync, Copy, Eq, Debug);
+assert_impl_all!(circuit_breaker::CountAs: Send, Sync, Copy, Eq, Debug);
 assert_impl_all!(circuit_breaker::Cancelled: Send, Sync, Copy, Eq, Debug, Default);
 assert_impl_all!(circuit_breaker::Window: Send, Sync, Copy, PartialEq, Debug);
 assert_impl_all!(CircuitBreaker<circuit_breaker::By<fn()>>: Send, Sync, Unpin, Clone, Debug);

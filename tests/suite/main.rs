@@ -5,6 +5,7 @@ mod auto_traits;
 mod must_not_hold;
 #[cfg(feature = "tower")]
 mod neighbours;
+mod own_types;
 mod size;
 #[path = "../support/mod.rs"]
 mod support;
