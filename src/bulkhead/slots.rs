@@ -4,6 +4,9 @@
 //! whoever gives slots back goes on to hand them out. All of it stands in one word, so that
 //! the order of its changes decides: a release that does not see the mark comes before it,
 //! and whoever set it then sees the slots that were released.
+//!
+//! The limit stands beside the word, and a change of it changes the word as well: whoever
+//! judged by the old limit then cannot exchange the word any more, and judges anew.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -11,6 +14,11 @@ use super::state::Place;
 
 /// Set while the queue is not empty. The slots in use are the 32 bits below.
 const QUEUED: u64 = 1 << 32;
+
+/// Added at each change of the limit: the 31 bits on top count them. They may wrap, as
+/// nobody sleeps between a look at the word and its exchange for two thousand million
+/// changes.
+const EPOCH: u64 = 1 << 33;
 
 #[derive(Debug)]
 pub(super) struct Slots {
@@ -27,13 +35,16 @@ impl Slots {
     }
 
     pub(super) fn limit(&self) -> u32 {
-        // Relaxed: a number of its own. A taker who reads the old limit came before the
-        // change, since its exchange of the word succeeds only if nothing happened between.
+        // Relaxed: where it decides, it is read after the word; see `take`.
         self.limit.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_limit(&self, limit: u32) {
+        // Relaxed: made visible by the change of the word below.
         self.limit.store(limit, Ordering::Relaxed);
+        // Release: pairs with the Acquire of `take`. Who sees this epoch sees this limit, or
+        // a later one.
+        self.word.fetch_add(EPOCH, Ordering::Release);
     }
 
     pub(super) fn in_use(&self) -> u32 {
@@ -43,11 +54,12 @@ impl Slots {
     /// Takes slots if they are free and nobody waits.
     #[inline]
     pub(super) fn try_take(&self, weight: u32) -> Place {
+        if self.take(weight, |word| word & QUEUED == 0) {
+            return Place::Admitted;
+        }
         let limit = self.limit();
         if weight > limit {
             Place::TooLarge { limit }
-        } else if self.take(weight, limit, |word| word & QUEUED == 0) {
-            Place::Admitted
         } else {
             Place::Full
         }
@@ -55,17 +67,24 @@ impl Slots {
 
     /// Takes slots for the head of the queue; only under its lock.
     pub(super) fn take_for_head(&self, weight: u32) -> bool {
-        self.take(weight, self.limit(), |_| true)
+        self.take(weight, |_| true)
     }
 
     #[inline]
-    fn take(&self, weight: u32, limit: u32, open: impl Fn(u64) -> bool) -> bool {
-        let fits =
-            |word| open(word) && in_use(word).checked_add(weight).is_some_and(|n| n <= limit);
+    fn take(&self, weight: u32, open: impl Fn(u64) -> bool) -> bool {
+        // The limit is read after the word, and each time that the word is: the limit of the
+        // word's epoch, or a later one. If it is older than the word that is exchanged, the
+        // exchange fails.
+        let fits = |word| {
+            let sum = in_use(word).checked_add(weight);
+            open(word) && sum.is_some_and(|sum| sum <= self.limit())
+        };
         // Acquire, on success: pairs with the Release of `give_back`, so that whoever takes a
-        // slot sees what its last holder did.
+        // slot sees what its last holder did. Acquire, for each reading of the word: pairs
+        // with the Release of `set_limit`. Between the two there are only changes in place,
+        // which carry on what was released before them.
         self.word
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |word| {
+            .fetch_update(Ordering::Acquire, Ordering::Acquire, |word| {
                 fits(word).then(|| word + u64::from(weight))
             })
             .is_ok()

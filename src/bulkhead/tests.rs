@@ -1,7 +1,7 @@
 //! The bulkhead's shell, on a paused clock.
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -726,6 +726,37 @@ async fn never_more_at_once_than_allowed() {
     for call in calls.collect::<Vec<_>>() {
         call.await.unwrap();
     }
+    assert_free(&bulkhead);
+}
+
+/// A limit that was lowered holds for everyone as soon as `resize` has returned.
+#[test]
+fn nobody_is_admitted_by_a_limit_that_was_lowered() {
+    let bulkhead = bulkhead(10, 0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..5 {
+            threads.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    drop(bulkhead.try_acquire(9));
+                }
+            });
+        }
+        let resizer = threads.spawn(|| {
+            let mut most = 1;
+            for _ in 0..150_000 {
+                bulkhead.resize(10);
+                bulkhead.resize(1);
+                if let Ok(_held) = bulkhead.try_acquire(1) {
+                    most = most.max(bulkhead.snapshot().in_use);
+                }
+            }
+            most
+        });
+        let most = resizer.join();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(most.unwrap(), 1, "slots in use under a limit of 1");
+    });
     assert_free(&bulkhead);
 }
 
