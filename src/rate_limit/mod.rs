@@ -22,7 +22,7 @@ pub use keyed::{KeyedAcquire, KeyedRateLimiter, KeyedRateLimiterBuilder};
 use crate::config::ConfigError;
 use crate::error::Refusal;
 use crate::policy::{Admission, CallContext, End, Gate, Judge};
-use crate::sync::{Key, Lock};
+use crate::sync::{Key, Lock, wake_all};
 use crate::time::{self, Instant, Timer};
 use acquire::Turn;
 use bucket::Rate;
@@ -109,7 +109,7 @@ impl Shared {
             let mut state = self.state.lock();
             (ask(&mut state), state.take_wakers())
         };
-        wake.into_iter().for_each(Waker::wake);
+        wake_all(wake);
         answer
     }
 

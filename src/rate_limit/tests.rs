@@ -492,6 +492,34 @@ fn nosy_wakers_are_used_in_every_way() -> usize {
     seen.load(Ordering::Relaxed)
 }
 
+/// A waker that panics.
+pub(super) struct Angry;
+
+impl Wake for Angry {
+    fn wake(self: Arc<Self>) {
+        panic!("waker");
+    }
+}
+
+/// Trap 76: everyone who is refused is woken.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_does_not_leave_the_others_asleep() {
+    let limiter = drained(3);
+    let mut first = Box::pin(limiter.acquire(2));
+    let angry = Waker::from(Arc::new(Angry));
+    let polled = first.as_mut().poll(&mut Context::from_waker(&angry));
+    assert!(polled.is_pending());
+    let mut others: Vec<_> = (0..2).map(|_| task::spawn(limiter.acquire(2))).collect();
+    for other in &mut others {
+        assert!(other.poll().is_pending());
+    }
+    let change = std::panic::AssertUnwindSafe(|| limiter.set_burst(1));
+    assert!(std::panic::catch_unwind(change).is_err());
+    assert!(others.iter().all(task::Spawn::is_woken));
+    drop((first, others));
+    assert_eq!(limiter.snapshot().queued, 0);
+}
+
 /// Trap 77: under the lock any of these would wait for itself for ever.
 #[test]
 fn wakers_are_woken_and_dropped_outside_of_the_lock() {

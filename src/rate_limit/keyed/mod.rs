@@ -24,7 +24,7 @@ use super::builder::{Limits, check_burst};
 use super::state::State;
 use crate::config::ConfigError;
 use crate::error::Refusal;
-use crate::sync::Lock;
+use crate::sync::{Lock, wake_all};
 use crate::time::{self, Instant};
 use table::{Forgotten, Table};
 
@@ -240,15 +240,15 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     }
 
     fn change_all(&self, change: impl Fn(&mut State<Waker>)) {
+        let mut wake = Vec::new();
         for shard in &self.shared.shards {
-            let mut wake = Vec::new();
             for limiter in shard.lock().all() {
                 let mut state = limiter.shared.state.lock();
                 change(&mut state);
                 wake.append(&mut state.take_wakers());
             }
-            wake.into_iter().for_each(Waker::wake);
         }
+        wake_all(wake);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio_test::task;
 
+use super::super::tests::Angry;
 use super::*;
 use crate::observe::Event;
 use crate::policy::Gate;
@@ -164,6 +165,31 @@ async fn new_settings_hold_for_known_and_new_keys_and_wake_their_waiters() {
     }
     assert_eq!(tenants.set_burst(0).unwrap_err().field(), "burst");
     assert_eq!(tenants.set_rate(0, ms(1)).unwrap_err().field(), "rate");
+}
+
+/// Trap 76: in each of the parts of a large table.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_keeps_neither_change_nor_wake_from_the_other_keys() {
+    let tenants = keyed::<u8>(3, 16_384);
+    let waiting = |key| {
+        tenants.try_acquire(key, 3).unwrap();
+        tenants.acquire(key, 2)
+    };
+    let keys: Vec<u8> = (0..100).collect();
+    let mut first = Box::pin(waiting(&keys[0]));
+    let angry = Waker::from(Arc::new(Angry));
+    let polled = first.as_mut().poll(&mut Context::from_waker(&angry));
+    assert!(polled.is_pending());
+    let others = keys[1..].iter().map(|key| task::spawn(waiting(key)));
+    let mut others: Vec<_> = others.collect();
+    for other in &mut others {
+        assert!(other.poll().is_pending());
+    }
+    let change = std::panic::AssertUnwindSafe(|| tenants.set_burst(1));
+    assert!(std::panic::catch_unwind(change).is_err());
+    assert!(others.iter().all(task::Spawn::is_woken));
+    let burst = |key| tenants.limiter(key).unwrap().snapshot().burst;
+    assert!(keys.iter().all(|key| burst(key) == 1));
 }
 
 #[tokio::test(start_paused = true)]
