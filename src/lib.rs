@@ -109,7 +109,7 @@ pub use error::{BoxError, BoxedError, Error, Progress, Refusal};
 pub use ext::Resilient;
 pub use fallback::Fallback;
 pub use operation::infallible;
-pub use policy::{Attempt, Call, DynPipeline, Pipeline, PipelineBuilder};
+pub use policy::{Acquire, Attempt, Call, DynPipeline, Pipeline, PipelineBuilder};
 pub use rate_limit::{KeyedRateLimiter, RateLimiter};
 pub use retry::Retry;
 pub use timeout::Timeout;

@@ -8,8 +8,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -18,7 +16,7 @@ pub use builder::BulkheadBuilder;
 
 use crate::config::ConfigError;
 use crate::error::Refusal;
-use crate::policy::{Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit, Waiting};
+use crate::policy::{Acquire, Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit};
 use crate::sync::{Key, wake_all};
 use crate::time::{self, Instant, Timer};
 use state::{Place, State};
@@ -108,21 +106,30 @@ impl Bulkhead {
         }
     }
 
-    /// Takes `weight` slots if they are free now and nobody waits.
+    /// Takes `weight` slots if they are free now and nobody waits. The permit borrows the
+    /// bulkhead.
     ///
     /// # Errors
     ///
     /// [`Refusal::BulkheadFull`] or [`Refusal::TooLarge`].
-    pub fn try_acquire(&self, weight: u32) -> Result<Permit<'_, Self>, Refusal> {
-        let place = self.shared.state.try_enter(weight);
-        match place {
-            Place::TooLarge { limit } => Err(too_large(weight, limit)),
-            Place::Admitted => Ok(Permit::new(self, weight)),
-            Place::Full | Place::Queued(_) => Err(full(Duration::ZERO)),
-        }
+    pub fn try_acquire(&self, weight: u32) -> Result<Permit<&Self>, Refusal> {
+        let ticket = self.try_enter(weight)?;
+        Ok(Permit::new(self, ticket))
     }
 
-    /// Waits for `weight` slots, by the bulkhead's own rules for queue and wait.
+    /// As [`try_acquire`](Self::try_acquire), with a permit that can be moved into a task or
+    /// a struct: it holds a handle of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BulkheadFull`] or [`Refusal::TooLarge`].
+    pub fn try_acquire_owned(&self, weight: u32) -> Result<Permit<Self>, Refusal> {
+        let ticket = self.try_enter(weight)?;
+        Ok(Permit::new(self.clone(), ticket))
+    }
+
+    /// Waits for `weight` slots, by the bulkhead's own rules for queue and wait. The wait and
+    /// its permit hold a handle of their own, and can be moved into a task or a struct.
     ///
     /// # Errors
     ///
@@ -130,11 +137,26 @@ impl Bulkhead {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it leaves the queue.
-    pub fn acquire(&self, weight: u32) -> Acquire<'_> {
-        let mut waiting = Waiting::new(self);
-        waiting.wait_mut().weight = Some(weight);
-        Acquire { waiting }
+    /// Dropping it leaves the queue. Nothing happens before it is polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mainstay::Bulkhead;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bulkhead = Bulkhead::builder().max_concurrent(2).build()?;
+    /// let permit = bulkhead.acquire(2).await?;
+    /// let job = tokio::spawn(async move {
+    ///     let _held = permit;
+    /// });
+    /// job.await?;
+    /// assert_eq!(bulkhead.snapshot().in_use, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn acquire(&self, weight: u32) -> Acquire<Self> {
+        Acquire::new(self.weighing(weight))
     }
 
     /// Changes the limit. Calls inside stay inside; a waiting call that has become too heavy
@@ -156,11 +178,20 @@ impl Bulkhead {
         }
     }
 
-    /// The way in for one who does not wait yet.
-    fn enter(&self, weight: u32, cx: &Context<'_>) -> Place {
+    #[inline]
+    fn try_enter(&self, weight: u32) -> Result<BulkheadTicket, Refusal> {
+        match self.shared.state.try_enter(weight) {
+            Place::Admitted => Ok(BulkheadTicket(weight)),
+            Place::TooLarge { limit } => Err(too_large(weight, limit)),
+            Place::Full | Place::Queued(_) => Err(full(Duration::ZERO)),
+        }
+    }
+
+    /// The way in for one who has to wait.
+    fn enter(&self, cx: &Context<'_>) -> Place {
         // A waker's clone and drop are foreign code: both happen outside of the lock.
         let mut waker = Some(cx.waker().clone());
-        self.shared.state.enter(weight, &mut waker)
+        self.shared.state.enter(self.weight, &mut waker)
     }
 
     /// A refusal at once needs no place to wait in.
@@ -193,12 +224,12 @@ impl Bulkhead {
     }
 
     /// Ends a wait whose time is up, unless the slots have come meanwhile.
-    fn give_up(&self, wait: &mut BulkheadWait, key: Key, weight: u32) -> Result<u32, Refusal> {
+    fn give_up(&self, wait: &mut BulkheadWait, key: Key) -> Result<BulkheadTicket, Refusal> {
         let waited = wait.end();
         if self.leave_queue(key) {
             Err(full(waited))
         } else {
-            Ok(weight)
+            Ok(BulkheadTicket(self.weight))
         }
     }
 
@@ -207,15 +238,14 @@ impl Bulkhead {
         &self,
         wait: &mut BulkheadWait,
         call: &CallContext<'_>,
-        weight: u32,
-    ) -> Result<u32, Refusal> {
+    ) -> Result<BulkheadTicket, Refusal> {
         let late = wait.queued.is_some() && call.remaining() == Some(Duration::ZERO);
         let waited = wait.end();
         if late {
-            self.release(weight);
+            self.release(self.weight);
             return Err(full(waited));
         }
-        Ok(weight)
+        Ok(BulkheadTicket(self.weight))
     }
 
     /// Leaves the queue; `false` when it turns out to have been admitted meanwhile.
@@ -242,8 +272,6 @@ fn too_large(asked: u32, limit: u32) -> Refusal {
 /// What a call holds while it waits for its slots.
 #[derive(Debug, Default)]
 pub struct BulkheadWait {
-    /// The slots it wants, where that is not the handle's own weight.
-    weight: Option<u32>,
     queued: Option<(Key, Instant)>,
     timer: Timer,
 }
@@ -263,15 +291,19 @@ impl BulkheadWait {
     }
 }
 
+/// The slots that a bulkhead has given.
+#[derive(Debug)]
+#[must_use = "slots that are not given back are lost"]
+pub struct BulkheadTicket(u32);
+
 impl Gate for Bulkhead {
     type Wait = BulkheadWait;
-    /// The slots taken.
-    type Ticket = u32;
+    type Ticket = BulkheadTicket;
 
     #[inline]
-    fn admit(&self, _: &CallContext<'_>) -> Admission<u32> {
+    fn admit(&self, _: &CallContext<'_>) -> Admission<BulkheadTicket> {
         match self.shared.state.try_enter(self.weight) {
-            Place::Admitted => Admission::Admitted(self.weight),
+            Place::Admitted => Admission::Admitted(BulkheadTicket(self.weight)),
             Place::TooLarge { limit } => Admission::Refused(too_large(self.weight, limit)),
             Place::Full | Place::Queued(_) if self.lets_wait() => Admission::Wait,
             Place::Full | Place::Queued(_) => Admission::Refused(full(Duration::ZERO)),
@@ -283,22 +315,21 @@ impl Gate for Bulkhead {
         wait: &mut BulkheadWait,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<u32, Refusal>> {
-        let weight = wait.weight.unwrap_or(self.weight);
+    ) -> Poll<Result<BulkheadTicket, Refusal>> {
         let place = match wait.queued {
             Some((key, _)) => self.check(key, cx),
-            None => self.enter(weight, cx),
+            None => self.enter(cx),
         };
         Poll::Ready(match place {
-            Place::Admitted => self.take(wait, call, weight),
+            Place::Admitted => self.take(wait, call),
             Place::Full => Err(full(Duration::ZERO)),
             Place::TooLarge { limit } => {
                 self.leave(wait);
-                Err(too_large(weight, limit))
+                Err(too_large(self.weight, limit))
             }
             Place::Queued(key) => {
                 ready!(self.poll_wait(wait, key, call, cx));
-                self.give_up(wait, key, weight)
+                self.give_up(wait, key)
             }
         })
     }
@@ -309,13 +340,13 @@ impl Gate for Bulkhead {
             return;
         };
         if !self.leave_queue(key) {
-            self.release(wait.weight.unwrap_or(self.weight));
+            self.release(self.weight);
         }
     }
 
     #[inline]
-    fn settle(&self, weight: u32, _: End) {
-        self.release(weight);
+    fn settle(&self, ticket: BulkheadTicket, _: End) {
+        self.release(ticket.0);
     }
 }
 
@@ -326,20 +357,5 @@ impl IntoPolicy for u32 {
 
     fn into_policy(self) -> Result<Bulkhead, ConfigError> {
         Bulkhead::builder().max_concurrent(self).build()
-    }
-}
-
-/// A wait for slots; see [`Bulkhead::acquire`].
-#[must_use = "a wait does nothing unless awaited"]
-#[derive(Debug)]
-pub struct Acquire<'a> {
-    waiting: Waiting<'a, Bulkhead>,
-}
-
-impl<'a> Future for Acquire<'a> {
-    type Output = Result<Permit<'a, Bulkhead>, Refusal>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.waiting.poll(&CallContext::root(), cx)
     }
 }

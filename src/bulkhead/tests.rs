@@ -632,6 +632,36 @@ fn wakers_are_woken_and_dropped_outside_of_the_lock() {
     assert_free(&bulkhead);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_owned_permit_moves_into_a_task_and_comes_back_from_there() {
+    let bulkhead = bulkhead(2, 9);
+    let tried = bulkhead.try_acquire_owned(2).unwrap();
+    let waiting = tokio::spawn(bulkhead.acquire(2));
+    tokio::task::yield_now().await;
+    assert_eq!(bulkhead.snapshot().queued, 1);
+    tokio::spawn(async move { drop(tried) }).await.unwrap();
+    let permit = waiting.await.unwrap().unwrap();
+    assert_eq!(bulkhead.snapshot().in_use, 2);
+    drop(permit);
+    assert_free(&bulkhead);
+}
+
+/// The slots that come back are those that were taken, not the handle's own weight.
+#[test]
+fn a_permit_gives_back_what_it_took_through_whatever_handle() {
+    let bulkhead = bulkhead(9, 0).weighing(4);
+    let held = (
+        bulkhead.try_acquire(1).unwrap(),
+        bulkhead.try_acquire_owned(3).unwrap(),
+    );
+    let own = assert_ready!(task::spawn(crate::Acquire::new(&bulkhead)).poll()).unwrap();
+    assert_eq!(bulkhead.snapshot().in_use, 8);
+    drop(held);
+    assert_eq!(bulkhead.snapshot().in_use, 4);
+    drop(own);
+    assert_free(&bulkhead);
+}
+
 struct Angry;
 
 impl Wake for Angry {
@@ -776,14 +806,14 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// One who wants so many slots, and has them or waits.
-struct Caller<'a> {
+struct Caller {
     weight: u32,
-    wait: Option<task::Spawn<Acquire<'a>>>,
-    held: Option<Permit<'a, Bulkhead>>,
+    wait: Option<task::Spawn<Acquire<Bulkhead>>>,
+    held: Option<Permit<Bulkhead>>,
 }
 
-impl<'a> Caller<'a> {
-    fn new(bulkhead: &'a Bulkhead, weight: u32) -> Self {
+impl Caller {
+    fn new(bulkhead: &Bulkhead, weight: u32) -> Self {
         let wait = Some(task::spawn(bulkhead.acquire(weight)));
         Self {
             weight,
@@ -814,7 +844,7 @@ proptest! {
     #[test]
     fn slots_are_conserved(steps in prop::collection::vec(step(), 0..40)) {
         let bulkhead = bulkhead(3, 4);
-        let mut callers: Vec<Caller<'_>> = Vec::new();
+        let mut callers: Vec<Caller> = Vec::new();
         for step in steps {
             match step {
                 Step::Start(weight) => {

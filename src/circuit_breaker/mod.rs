@@ -248,7 +248,8 @@ impl<C> CircuitBreaker<C> {
         self.shared.change(State::reset);
     }
 
-    /// Admits one call outside of any pipeline; settle the permit with how it ended.
+    /// Admits one call outside of any pipeline; settle the permit with how it ended. The
+    /// permit borrows the breaker.
     ///
     /// # Errors
     ///
@@ -257,9 +258,24 @@ impl<C> CircuitBreaker<C> {
     /// # Cancel safety
     ///
     /// A permit that is dropped is a cancelled call.
-    pub fn try_acquire(&self) -> Result<Permit<'_, Self>, Refusal> {
+    pub fn try_acquire(&self) -> Result<Permit<&Self>, Refusal> {
         let ticket = self.shared.admit()?;
         Ok(Permit::new(self, ticket))
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that can be moved into a task or
+    /// a struct: it holds a handle of its own, without the classifier.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::CircuitOpen`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A permit that is dropped is a cancelled call.
+    pub fn try_acquire_owned(&self) -> Result<Permit<CircuitBreaker>, Refusal> {
+        let ticket = self.shared.admit()?;
+        Ok(Permit::new(self.classifier(Failures), ticket))
     }
 }
 
@@ -277,7 +293,7 @@ impl<C> Gate for CircuitBreaker<C> {
 
     #[inline]
     fn settle(&self, ticket: CircuitTicket, end: End) {
-        self.shared.settle(ticket, end);
+        self.shared.settle(&ticket, end);
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Core {
 }
 
 /// An admission: the generation it belongs to, and when, where that is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct CircuitTicket {
     generation: u64,
     /// [`Instant::NEVER`] where calls are not timed.
@@ -114,18 +114,22 @@ impl Shared {
     }
 
     #[inline]
-    pub(super) fn settle(&self, ticket: CircuitTicket, end: End) {
+    pub(super) fn settle(&self, ticket: &CircuitTicket, end: End) {
+        let CircuitTicket {
+            generation,
+            started,
+        } = *ticket;
         let word = self.published.word();
         // Generations only grow: a late result stays late.
-        let late = word.generation() != ticket.generation;
+        let late = word.generation() != generation;
         if late || word.state() == CircuitState::Disabled {
             return;
         }
         let needs_time = self.measure.needs_time(end);
         let now = if needs_time { time::now() } else { UNREAD };
-        let ran = match ticket.started {
+        let ran = match started {
             UNREAD => Duration::ZERO,
-            started => now.since(started),
+            _ => now.since(started),
         };
         let outcome = self.measure.outcome(end, ran);
         let changes_nothing = match (word.state(), outcome) {
@@ -136,7 +140,7 @@ impl Shared {
             (_, Some(outcome)) => word.is_quiet() && outcome.is_plain_success(),
         };
         if !changes_nothing {
-            self.change(|state| state.settle(ticket.generation, outcome, now));
+            self.change(|state| state.settle(generation, outcome, now));
         }
     }
 

@@ -287,7 +287,7 @@ impl State {
 
     /// Opens as soon as the probes still out could not save it, closes when all have ended.
     fn settle_probe(&mut self, mut probes: Probes, outcome: Option<Outcome>, now: Instant) {
-        // Saturating: a ticket is `Copy`, and a gate's driver may settle one twice.
+        // Saturating: nothing keeps a gate's driver from settling another breaker's ticket.
         probes.out = probes.out.saturating_sub(1);
         if let Some(outcome) = outcome {
             probes.ended.add(outcome);

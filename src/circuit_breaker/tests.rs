@@ -658,6 +658,19 @@ fn poll_once<F: Future>(future: F) {
     poll_times(future.as_mut(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_owned_permit_counts_from_another_task() {
+    let breaker = small().build().unwrap();
+    let by_ok = breaker.classify_ok(|(): &()| CountAs::Success);
+    for _ in 0..2 {
+        let permit: Permit<CircuitBreaker> = by_ok.try_acquire_owned().unwrap();
+        let settled = tokio::spawn(async move { permit.settle(End::Failure) });
+        settled.await.unwrap();
+    }
+    assert_eq!(breaker.state(), CircuitState::Open);
+    assert!(by_ok.try_acquire_owned().is_err());
+}
+
 /// Trap 76.
 #[tokio::test(start_paused = true)]
 async fn a_panicking_operation_is_a_failure() {

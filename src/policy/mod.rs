@@ -5,7 +5,9 @@ mod call;
 mod context;
 mod erased;
 mod gate;
+mod gated;
 mod part;
+mod permit;
 mod pipeline;
 mod stack;
 
@@ -15,9 +17,10 @@ use crate::operation::Operation;
 pub use call::Call;
 pub use context::{Attempt, CallContext};
 pub use erased::{DynPipeline, ErasablePolicy, Leaf};
-pub(crate) use gate::Waiting;
-pub use gate::{Admission, End, Gate, Gated, Judge, Permit};
+pub use gate::{Admission, End, Gate, Judge};
+pub use gated::Gated;
 pub use part::Part;
+pub use permit::{Acquire, Permit};
 pub use pipeline::{Pipeline, PipelineBuilder};
 pub use stack::{Identity, Stack};
 

@@ -110,9 +110,9 @@ impl Limits {
         RateLimiter {
             shared: Arc::new(Shared {
                 state: Lock::new(State::new(bucket)),
-                max_wait: self.max_wait,
             }),
             permits: self.permits,
+            max_wait: self.max_wait,
         }
     }
 }

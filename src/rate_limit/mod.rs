@@ -24,7 +24,6 @@ use crate::error::Refusal;
 use crate::policy::{Admission, CallContext, End, Gate, Judge};
 use crate::sync::{Key, Lock, wake_all};
 use crate::time::{self, Instant, Timer};
-use acquire::Turn;
 use bucket::Rate;
 use state::{Ask, Place, State};
 
@@ -94,12 +93,12 @@ use state::{Ask, Place, State};
 pub struct RateLimiter {
     shared: Arc<Shared>,
     permits: u32,
+    max_wait: Duration,
 }
 
 #[derive(Debug)]
 struct Shared {
     state: Lock<State<Waker>>,
-    max_wait: Duration,
 }
 
 impl Shared {
@@ -159,8 +158,8 @@ impl RateLimiter {
     #[must_use]
     pub fn costing(&self, permits: u32) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
             permits,
+            ..self.clone()
         }
     }
 
@@ -173,7 +172,8 @@ impl RateLimiter {
         self.shared.try_take(permits, time::now())
     }
 
-    /// Waits for `permits`, at most as long as the limiter's own maximum wait.
+    /// Waits for `permits`, at most as long as the limiter's own maximum wait. The wait holds
+    /// a handle of its own, and can be moved into a task or a struct.
     ///
     /// # Errors
     ///
@@ -182,13 +182,16 @@ impl RateLimiter {
     /// # Cancel safety
     ///
     /// Dropping it takes nothing and leaves the queue. Nothing happens before it is polled.
-    pub fn acquire(&self, permits: u32) -> Acquire<'_> {
-        self.acquire_within(permits, self.shared.max_wait)
+    pub fn acquire(&self, permits: u32) -> Acquire {
+        Acquire::new(self.costing(permits))
     }
 
     /// Waits for `permits`, at most `max_wait`; see [`acquire`](Self::acquire).
-    pub fn acquire_within(&self, permits: u32, max_wait: Duration) -> Acquire<'_> {
-        Acquire::new(Turn::new(self, permits, max_wait))
+    pub fn acquire_within(&self, permits: u32, max_wait: Duration) -> Acquire {
+        Acquire::new(Self {
+            max_wait,
+            ..self.costing(permits)
+        })
     }
 
     /// Changes the rate from now on.
@@ -248,45 +251,9 @@ impl RateLimiter {
         self.shared.ask(|state| state.set_burst(burst, now));
     }
 
-    fn terms(&self) -> Terms {
-        Terms {
-            permits: self.permits,
-            max_wait: self.shared.max_wait,
-        }
-    }
-
-    fn enter(&self, terms: Terms, now: Instant, call: &CallContext<'_>, cx: &Context<'_>) -> Place {
-        let Err(refusal) = self.shared.try_take(terms.permits, now) else {
-            return Place::Taken;
-        };
-        let ask = terms.ask(now, call);
-        if !ask.fits(refusal, now) {
-            return Place::Refused(refusal);
-        }
-        // A waker's clone and drop are foreign code: both happen outside of the lock.
-        let mut waker = Some(cx.waker().clone());
-        self.shared.ask(|state| state.enter(ask, now, &mut waker))
-    }
-
-    fn check(&self, key: Key, permits: u32, now: Instant, cx: &Context<'_>) -> Place {
-        let mut waker = Some(cx.waker().clone());
-        let (place, _old) = self
-            .shared
-            .ask(|state| state.check(key, permits, now, &mut waker));
-        place
-    }
-}
-
-/// On which terms a call asks.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    permits: u32,
-    max_wait: Duration,
-}
-
-impl Terms {
-    /// A wait that ends only at the deadline leaves no time for the call.
-    fn ask(self, now: Instant, call: &CallContext<'_>) -> Ask {
+    /// What is asked for now. A wait that ends only at the deadline leaves no time for the
+    /// call.
+    fn ask(&self, now: Instant, call: &CallContext<'_>) -> Ask {
         let mut until = now.saturating_add(self.max_wait);
         if call.has_deadline() {
             let last = call.deadline(now).as_nanos().saturating_sub(1);
@@ -295,13 +262,28 @@ impl Terms {
         let permits = self.permits;
         Ask { permits, until }
     }
+
+    /// The way in for one who has to wait.
+    fn enter(&self, now: Instant, call: &CallContext<'_>, cx: &Context<'_>) -> Place {
+        let ask = self.ask(now, call);
+        // A waker's clone and drop are foreign code: both happen outside of the lock.
+        let mut waker = Some(cx.waker().clone());
+        self.shared.ask(|state| state.enter(ask, now, &mut waker))
+    }
+
+    fn check(&self, key: Key, now: Instant, cx: &Context<'_>) -> Place {
+        let permits = self.permits;
+        let mut waker = Some(cx.waker().clone());
+        let (place, _old) = self
+            .shared
+            .ask(|state| state.check(key, permits, now, &mut waker));
+        place
+    }
 }
 
 /// What a call holds while it waits for its permits: a place in the queue.
 #[derive(Debug, Default)]
 pub struct RateLimiterWait {
-    /// Where they are not the handle's own.
-    terms: Option<Terms>,
     queued: Option<Key>,
     timer: Timer,
 }
@@ -313,17 +295,20 @@ impl RateLimiterWait {
     }
 }
 
+/// Says that permits were taken. They are spent, whatever becomes of this.
+#[derive(Debug)]
+pub struct RateLimiterTicket(());
+
 impl Gate for RateLimiter {
     type Wait = RateLimiterWait;
-    /// A permit that was taken is spent.
-    type Ticket = ();
+    type Ticket = RateLimiterTicket;
 
     #[inline]
-    fn admit(&self, call: &CallContext<'_>) -> Admission<()> {
+    fn admit(&self, call: &CallContext<'_>) -> Admission<RateLimiterTicket> {
         let now = time::now();
         match self.shared.try_take(self.permits, now) {
-            Ok(()) => Admission::Admitted(()),
-            Err(refusal) if self.terms().ask(now, call).fits(refusal, now) => Admission::Wait,
+            Ok(()) => Admission::Admitted(RateLimiterTicket(())),
+            Err(refusal) if self.ask(now, call).fits(refusal, now) => Admission::Wait,
             Err(refusal) => Admission::Refused(refusal),
         }
     }
@@ -333,16 +318,15 @@ impl Gate for RateLimiter {
         wait: &mut RateLimiterWait,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Refusal>> {
-        let terms = wait.terms.unwrap_or(self.terms());
+    ) -> Poll<Result<RateLimiterTicket, Refusal>> {
         loop {
             let now = time::now();
             let place = match wait.queued {
-                Some(key) => self.check(key, terms.permits, now, cx),
-                None => self.enter(terms, now, call, cx),
+                Some(key) => self.check(key, now, cx),
+                None => self.enter(now, call, cx),
             };
             let admitted = match place {
-                Place::Taken => Ok(()),
+                Place::Taken => Ok(RateLimiterTicket(())),
                 Place::Refused(refusal) => Err(refusal),
                 Place::Waits(key, until) => {
                     wait.queued = Some(key);
@@ -364,7 +348,7 @@ impl Gate for RateLimiter {
         }
     }
 
-    fn settle(&self, (): (), _: End) {}
+    fn settle(&self, _: RateLimiterTicket, _: End) {}
 }
 
 impl<T, E> Judge<T, E> for RateLimiter {}

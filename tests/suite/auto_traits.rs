@@ -10,13 +10,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::bulkhead::{Acquire, BulkheadBuilder, BulkheadSnapshot};
+use mainstay::bulkhead::{BulkheadBuilder, BulkheadSnapshot};
 use mainstay::circuit_breaker::{self, CircuitBreaker};
 use mainstay::config::Value;
 use mainstay::fallback::{Always, Value as FallbackValue};
 use mainstay::observe::{Event, EventKind, GaveUp};
 use mainstay::operation::{Closure, Once, Plain};
-use mainstay::policy::{CallContext, Identity, IntoPolicy, Permit, PipelineBuilder, Policy, Stack};
+use mainstay::policy::{
+    Acquire, CallContext, Gate, Identity, IntoPolicy, Permit, PipelineBuilder, Policy, Stack,
+};
 use mainstay::prelude::*;
 use mainstay::rate_limit;
 use mainstay::retry::{BackoffDelays, Jitter, RetryBudget, RetryBuilder, Verdict};
@@ -105,15 +107,19 @@ assert_impl_all!(Instant: Send, Sync, Copy, Ord, std::hash::Hash, Debug);
 assert_impl_all!(Timer: Send, Sync, Unpin, Debug, Default);
 
 // Guards and waits move with their task, and cannot be duplicated.
-assert_impl_all!(Permit<'static, Bulkhead>: Send, Sync, Unpin, Debug);
-assert_not_impl_any!(Permit<'static, Bulkhead>: Clone);
-assert_impl_all!(Acquire<'static>: Send, Sync, Unpin, Debug, Future<Output = Result<Permit<'static, Bulkhead>, Refusal>>);
-assert_not_impl_any!(Acquire<'static>: Clone);
+assert_impl_all!(Permit<&'static Bulkhead>: Send, Sync, Unpin, Debug);
+assert_impl_all!(Permit<Bulkhead>: Send, Sync, Unpin, Debug);
+assert_not_impl_any!(Permit<Bulkhead>: Clone);
+assert_not_impl_any!(<Bulkhead as Gate>::Ticket: Clone, Copy, Default, From<u32>);
+assert_not_impl_any!(<RateLimiter as Gate>::Ticket: Clone, Copy, Default, From<()>);
+assert_not_impl_any!(<CircuitBreaker as Gate>::Ticket: Clone, Copy, Default);
+assert_impl_all!(Acquire<Bulkhead>: Send, Sync, Unpin, Debug, Future<Output = Result<Permit<Bulkhead>, Refusal>>);
+assert_not_impl_any!(Acquire<Bulkhead>: Clone);
 
-assert_impl_all!(Permit<'static, CircuitBreaker>: Send, Sync, Unpin, Debug);
-assert_not_impl_any!(Permit<'static, CircuitBreaker>: Clone);
-assert_impl_all!(rate_limit::Acquire<'static>: Send, Sync, Unpin, Debug, Future<Output = Result<(), Refusal>>);
-assert_not_impl_any!(rate_limit::Acquire<'static>: Clone);
+assert_impl_all!(Permit<&'static CircuitBreaker>: Send, Sync, Unpin, Debug);
+assert_not_impl_any!(Permit<CircuitBreaker>: Clone);
+assert_impl_all!(rate_limit::Acquire: Send, Sync, Unpin, Debug, Future<Output = Result<(), Refusal>>);
+assert_not_impl_any!(rate_limit::Acquire: Clone);
 assert_impl_all!(rate_limit::KeyedAcquire<'static, String>: Send, Sync, Unpin, Debug, Future<Output = Result<(), Refusal>>);
 
 // A call is as `Send` and as `Unpin` as what it calls, and no more.

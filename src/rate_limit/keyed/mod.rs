@@ -12,16 +12,15 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub use builder::KeyedRateLimiterBuilder;
 
-use super::RateLimiter;
-use super::acquire::Turn;
 use super::bucket::Rate;
 use super::builder::{Limits, check_burst};
 use super::state::State;
+use super::{Acquire, RateLimiter};
 use crate::config::ConfigError;
 use crate::error::Refusal;
 use crate::sync::{Lock, wake_all};
@@ -294,7 +293,7 @@ pub struct KeyedAcquire<'a, K, Q: ?Sized = K> {
     permits: u32,
     /// Where it is not the limiter's own.
     max_wait: Option<Duration>,
-    turn: Option<Turn<RateLimiter>>,
+    acquire: Option<Acquire>,
 }
 
 impl<'a, K, Q: ?Sized> KeyedAcquire<'a, K, Q> {
@@ -309,7 +308,7 @@ impl<'a, K, Q: ?Sized> KeyedAcquire<'a, K, Q> {
             key,
             permits,
             max_wait,
-            turn: None,
+            acquire: None,
         }
     }
 }
@@ -323,16 +322,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let turn = if let Some(turn) = &mut this.turn {
-            turn
+        let acquire = if let Some(acquire) = &mut this.acquire {
+            acquire
         } else {
             let limiter = this.keyed.limiter(this.key)?;
-            let max_wait = this.max_wait.unwrap_or(limiter.shared.max_wait);
-            this.turn.insert(Turn::new(limiter, this.permits, max_wait))
+            let max_wait = this.max_wait.unwrap_or(limiter.max_wait);
+            let acquire = limiter.acquire_within(this.permits, max_wait);
+            this.acquire.insert(acquire)
         };
-        let acquired = ready!(turn.poll(cx));
-        this.turn = None;
-        Poll::Ready(acquired)
+        Pin::new(acquire).poll(cx)
     }
 }
 
