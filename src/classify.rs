@@ -75,8 +75,11 @@ pub trait Decision: Sized {
     const ANSWERED: Self;
     /// There was none, or one that means a failure.
     const FAILED: Self;
-    /// A policy further down refused: nothing was called.
+    /// A policy further down refused, and nothing was called.
     const REFUSED: Self;
+
+    /// What is made of a refusal that came after an attempt was made.
+    const REFUSED_LATER: Self = Self::FAILED;
 
     /// Decides as [`Failures`] does.
     #[must_use]
@@ -84,14 +87,16 @@ pub trait Decision: Sized {
         match result {
             Ok(_) => Self::ANSWERED,
             Err(Error::Operation { .. } | Error::TimedOut { .. }) => Self::FAILED,
-            Err(Error::Refused { .. }) => Self::REFUSED,
+            Err(Error::Refused { attempts: 0, .. }) => Self::REFUSED,
+            Err(Error::Refused { .. }) => Self::REFUSED_LATER,
         }
     }
 }
 
 /// The default: the operation's own error and a time limit are failures, an `Ok` is none,
 /// and neither is a refusal from further down (an open circuit, a full bulkhead), since
-/// nothing was called.
+/// nothing was called. A refusal that ended the attempts of a retry further in came after a
+/// call: a breaker counts that call's failure, and a retry does not hammer.
 ///
 /// A call of another pipeline that the operation's closure makes is an operation like any
 /// other, and its refusal an own error. [`Call::through`](crate::Call::through) puts one

@@ -1015,3 +1015,20 @@ proptest! {
         prop_assert!(snapshot.failure_rate.is_none_or(|rate| (0.0..=1.0).contains(&rate)));
     }
 }
+
+/// What ends with a refusal below may have called the callee before: the error says so.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_a_refusal_below_has_followed_counts() {
+    let breaker = small().build().unwrap();
+    let retry = Retry::builder().backoff(Backoff::none()).no_budget();
+    let retry = retry.build().unwrap();
+    for _ in 0..2 {
+        let once = RateLimiter::per_minute(1).max_wait(Duration::ZERO);
+        let once = once.build().unwrap();
+        let down = || ready(Err::<(), _>("down"));
+        let call = down.rate_limit(&once).retry(&retry);
+        let error = call.circuit_breaker(&breaker).await.unwrap_err();
+        assert_eq!((error.attempts(), error.last()), (1, Some(&"down")));
+    }
+    assert_eq!(breaker.state(), Open);
+}

@@ -22,6 +22,8 @@ impl Decision for Verdict {
     const ANSWERED: Self = Self::Stop;
     const FAILED: Self = Self::Retry;
     const REFUSED: Self = Self::Stop;
+    /// Whoever refuses is not hammered, whatever came before.
+    const REFUSED_LATER: Self = Self::Stop;
 }
 
 /// What is about to happen, for a hook before each wait.
