@@ -271,6 +271,14 @@ impl RateLimiter {
         self.shared.ask(|state| state.enter(ask, now, &mut waker))
     }
 
+    fn give_up(&self, key: Key, now: Instant) -> Place {
+        let (refusal, _own) = self.shared.ask(|state| {
+            let own = state.leave(key, now);
+            (state.refusal(self.permits), own)
+        });
+        Place::Refused(refusal)
+    }
+
     fn check(&self, key: Key, now: Instant, cx: &Context<'_>) -> Place {
         let permits = self.permits;
         let mut waker = Some(cx.waker().clone());
@@ -322,6 +330,8 @@ impl Gate for RateLimiter {
         loop {
             let now = time::now();
             let place = match wait.queued {
+                // A wait that was to end in time may end late: nothing is started then.
+                Some(key) if call.deadline(now) <= now => self.give_up(key, now),
                 Some(key) => self.check(key, now, cx),
                 None => self.enter(now, call, cx),
             };

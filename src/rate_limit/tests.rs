@@ -591,3 +591,78 @@ proptest! {
         }
     }
 }
+
+fn us(n: u64) -> Duration {
+    Duration::from_micros(n)
+}
+
+/// A timer rounds up, and an executor stalls: whose permits are there is served all the
+/// same, in order, and no newcomer comes first.
+#[tokio::test(start_paused = true)]
+async fn lateness_refuses_nobody_whose_permits_are_there() {
+    let limiter = RateLimiter::builder().rate(1, us(100)).burst(1);
+    let limiter = limiter.build().unwrap();
+    limiter.try_acquire(1).unwrap();
+    let mut first = task::spawn(limiter.acquire_within(1, us(100)));
+    let mut second = task::spawn(limiter.acquire_within(1, us(200)));
+    assert!(first.poll().is_pending() && second.poll().is_pending());
+    tokio::time::advance(ms(1)).await;
+    assert!(matches!(second.poll(), Poll::Ready(Err(_))));
+    assert!(
+        limiter.try_acquire(1).is_err(),
+        "the permit is the first one's"
+    );
+    assert_eq!(first.poll(), Poll::Ready(Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_stall_the_order_of_polls_decides_nothing() {
+    for reversed in [false, true] {
+        let limiter = RateLimiter::per_second(1000).burst(20).max_wait(ms(30));
+        let limiter = limiter.build().unwrap();
+        limiter.try_acquire(20).unwrap();
+        let mut waiting: Vec<_> = (0..30).map(|_| task::spawn(limiter.acquire(1))).collect();
+        assert!(waiting.iter_mut().all(|wait| wait.poll().is_pending()));
+        tokio::time::advance(ms(60)).await;
+        if reversed {
+            waiting.reverse();
+        }
+        let served = waiting.iter_mut().map(task::Spawn::poll);
+        let served = served.filter(|wait| *wait == Poll::Ready(Ok(()))).count();
+        assert_eq!(served, 20, "reversed: {reversed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_rate_refuses_nobody() {
+    let limiter = RateLimiter::builder().rate(1, us(10_100)).burst(1);
+    let limiter = limiter.build().unwrap();
+    limiter.try_acquire(1).unwrap();
+    let mut first = task::spawn(limiter.acquire_within(1, us(10_100)));
+    assert!(first.poll().is_pending());
+    tokio::time::advance(us(10_500)).await;
+    limiter.set_rate(1, us(5_000)).unwrap();
+    assert_eq!(first.poll(), Poll::Ready(Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_when_the_deadline_has_passed_in_the_queue() {
+    let limiter = drained(1);
+    let started = Cell::new(0);
+    let pipeline = Pipeline::builder("late").timeout(ms(20));
+    let pipeline = pipeline.rate_limit(limiter.clone()).build().unwrap();
+    let call = pipeline.call(|| {
+        started.set(started.get() + 1);
+        std::future::pending::<Result<(), ()>>()
+    });
+    let mut call = task::spawn(call);
+    assert!(call.poll().is_pending());
+    tokio::time::advance(ms(500)).await;
+    let Poll::Ready(Err(error)) = call.poll() else {
+        panic!("the deadline has passed");
+    };
+    assert!(matches!(error.refusal(), Some(Refusal::RateLimited { .. })));
+    assert_eq!((started.get(), error.attempts()), (0, 0));
+    assert_eq!(limiter.snapshot().available, 1, "nothing was spent");
+    assert_eq!(limiter.snapshot().queued, 0);
+}

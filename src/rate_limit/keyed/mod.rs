@@ -178,7 +178,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         let rate = Rate::new(permits, per)?;
         self.shared.limits.lock().rate = rate;
         let now = time::now();
-        self.change_all(|state| state.set_rate(rate, now));
+        self.change_all(|state, limits| state.set_rate(limits.rate, now));
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         check_burst(permits)?;
         self.shared.limits.lock().burst = permits;
         let now = time::now();
-        self.change_all(|state| state.set_burst(permits, now));
+        self.change_all(|state, limits| state.set_burst(limits.burst, now));
         Ok(())
     }
 
@@ -238,12 +238,16 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         limiter.map_err(|retry_after| Refusal::RateLimited { retry_after })
     }
 
-    fn change_all(&self, change: impl Fn(&mut State<Waker>)) {
+    /// Brings every known key to the limits as they are when its table is locked: of two
+    /// changes at once the later one holds for all.
+    fn change_all(&self, change: impl Fn(&mut State<Waker>, &Limits)) {
         let mut wake = Vec::new();
         for shard in &self.shared.shards {
-            for limiter in shard.lock().all() {
+            let mut table = shard.lock();
+            let limits = *self.shared.limits.lock();
+            for limiter in table.all() {
                 let mut state = limiter.shared.state.lock();
-                change(&mut state);
+                change(&mut state, &limits);
                 wake.append(&mut state.take_wakers());
             }
         }

@@ -386,3 +386,26 @@ fn bad_settings_are_refused_at_build() {
     let error = RateLimiter::per_second(0).keyed().build::<u8>();
     assert_eq!(error.unwrap_err().field(), "rate");
 }
+
+#[test]
+fn two_changes_at_once_leave_one_rate_for_all_keys() {
+    const SECOND: Duration = Duration::from_secs(1);
+    for round in 0..2_000 {
+        let limiter = RateLimiter::per_second(9).keyed().max_keys(100);
+        let keyed: KeyedRateLimiter<u32> = limiter.build().unwrap();
+        (0..50).for_each(|key| keyed.try_acquire(&key, 1).unwrap());
+        let gate = std::sync::Barrier::new(2);
+        std::thread::scope(|threads| {
+            for rate in [1, 2] {
+                let (keyed, gate) = (&keyed, &gate);
+                threads.spawn(move || {
+                    gate.wait();
+                    keyed.set_rate(rate, SECOND).unwrap();
+                });
+            }
+        });
+        let rate = |key| keyed.limiter(&key).unwrap().snapshot().permits;
+        let new = rate(1_000);
+        assert!((0..50).all(|key| rate(key) == new), "round {round}");
+    }
+}

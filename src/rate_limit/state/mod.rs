@@ -214,7 +214,9 @@ impl<W> State<W> {
                 .bucket
                 .at()
                 .saturating_add(self.bucket.wait_for(needed));
-            if waiter.permits > self.bucket.burst() || due > waiter.until {
+            // Whose permits are there does not wait in vain, however late it is.
+            let in_vain = due > waiter.until && !self.bucket.covers(needed);
+            if waiter.permits > self.bucket.burst() || in_vain {
                 let waiter = self.queue.remove(key);
                 self.wake.extend(waiter.and_then(|waiter| waiter.waker));
             } else {
@@ -301,7 +303,7 @@ impl<W> State<W> {
             .map_or(0, |own| own.end.wrapping_sub(start))
     }
 
-    fn refusal(&self, permits: u32) -> Refusal {
+    pub(super) fn refusal(&self, permits: u32) -> Refusal {
         let limit = self.bucket.burst();
         if permits > limit {
             return Refusal::TooLarge {
