@@ -77,7 +77,8 @@ impl Slots {
         // exchange fails.
         let fits = |word| {
             let sum = in_use(word).checked_add(weight);
-            open(word) && sum.is_some_and(|sum| sum <= self.limit())
+            let there = weight == 0 || sum.is_some_and(|sum| sum <= self.limit());
+            open(word) && there
         };
         // Acquire, on success: pairs with the Release of `give_back`, so that whoever takes a
         // slot sees what its last holder did. Acquire, for each reading of the word: pairs

@@ -68,7 +68,20 @@ impl<W> State<W> {
     /// Admits at once or not at all.
     #[inline]
     pub(super) fn try_enter(&self, weight: u32) -> Place {
-        self.slots.try_take(weight)
+        match self.slots.try_take(weight) {
+            Place::Full => self.try_enter_marked(weight),
+            place => place,
+        }
+    }
+
+    /// The mark may have been that of one who did not come to wait in the end.
+    fn try_enter_marked(&self, weight: u32) -> Place {
+        let queue = self.queue.lock();
+        if queue.is_empty() && self.slots.take_for_head(weight) {
+            Place::Admitted
+        } else {
+            Place::Full
+        }
     }
 
     /// Admits at once, or lets wait where there is room; only then `waker` is taken.

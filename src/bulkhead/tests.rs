@@ -1,6 +1,8 @@
 //! The bulkhead's shell, on a paused clock.
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -873,4 +875,68 @@ proptest! {
         drop(callers);
         prop_assert_eq!((bulkhead.snapshot().in_use, bulkhead.snapshot().queued), (0, 0));
     }
+}
+
+#[test]
+fn a_weight_of_zero_needs_no_slot_even_where_the_limit_was_lowered() {
+    let bulkhead = Bulkhead::builder().max_concurrent(4).build().unwrap();
+    let _held = bulkhead.try_acquire(4).unwrap();
+    bulkhead.resize(2);
+    assert!(bulkhead.try_acquire(0).is_ok());
+}
+
+/// One who asks for too much marks the queue for a moment.
+#[test]
+fn a_hopeless_wait_refuses_nobody_else() {
+    let bulkhead = Bulkhead::builder().max_concurrent(2).build().unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut cx = Context::from_waker(Waker::noop());
+            while !stop.load(Ordering::Relaxed) {
+                let hopeless = pin!(bulkhead.acquire(3));
+                assert!(hopeless.poll(&mut cx).is_ready());
+            }
+        });
+        let refused = (0..200_000).filter(|_| bulkhead.try_acquire(1).is_err());
+        let refused = refused.count();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(refused, 0);
+    });
+}
+
+/// Giving back wakes the next, and its waker may panic: the stage is idle by then.
+#[tokio::test(start_paused = true)]
+async fn nothing_runs_without_a_permit_after_a_waker_has_panicked() {
+    let bulkhead = Bulkhead::builder().max_concurrent(1).build().unwrap();
+    let starts = Cell::new(0);
+    let call = || {
+        starts.set(starts.get() + 1);
+        let first = starts.get() == 1;
+        async move {
+            if first {
+                tokio::task::yield_now().await;
+                return Answer::Ok(());
+            }
+            std::future::pending().await
+        }
+    };
+    let mut call = pin!(call.bulkhead(&bulkhead));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(call.as_mut().poll(&mut cx).is_pending());
+    let angry = Waker::from(Arc::new(Angry));
+    let mut next = pin!(bulkhead.acquire(1));
+    assert!(
+        next.as_mut()
+            .poll(&mut Context::from_waker(&angry))
+            .is_pending()
+    );
+    let polled = AssertUnwindSafe(|| call.as_mut().poll(&mut cx).is_ready());
+    assert!(catch_unwind(polled).is_err(), "the waker panics");
+    let Poll::Ready(Ok(_held)) = next.as_mut().poll(&mut cx) else {
+        panic!("the slot was handed over");
+    };
+    let again = call.as_mut().poll(&mut cx);
+    assert!(again.is_pending(), "it waits for the slot");
+    assert_eq!(starts.get(), 1);
 }
