@@ -26,7 +26,16 @@ impl<T> Lock<T> {
 
 /// Wakes everyone, also those behind a waker that panics: they have been handed something
 /// and would never learn of it. To be called without a lock.
+#[inline]
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
+    // Mostly there is nobody: then the call pays for nothing that it does not need.
+    if !wakers.is_empty() {
+        wake_each(wakers);
+    }
+}
+
+#[cold]
+fn wake_each(wakers: Vec<Waker>) {
     struct Rest(std::vec::IntoIter<Waker>);
 
     impl Drop for Rest {
