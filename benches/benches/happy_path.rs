@@ -96,6 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     singles(&mut rows)?;
     stacks(&mut rows)?;
+    peers(&mut rows)?;
     summary(&rows.names);
     Ok(())
 }
@@ -221,6 +222,57 @@ fn stacks(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// The same five patterns by other means.
+fn peers(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
+    let breaker = recloser::Recloser::custom().closed_len(100).build();
+    let breaker = recloser::AsyncRecloser::from(breaker);
+    let rate = std::num::NonZeroU32::MAX;
+    let limiter = governor::RateLimiter::direct(governor::Quota::per_second(rate));
+    let slots = tokio::sync::Semaphore::new(100);
+    let mixed = || async {
+        let attempt = || async {
+            limiter.until_ready().await;
+            let _slot = slots.acquire().await;
+            recloser::AsyncRecloser::call(&breaker, ok()).await
+        };
+        let backoff = backon::ExponentialBuilder::default().with_jitter();
+        tokio::time::timeout(LONG, backon::Retryable::retry(attempt, backoff)).await
+    };
+    row!(
+        rows,
+        "five by hand (tokio, backon, recloser, governor)",
+        mixed().await
+    );
+
+    let inner = service_fn(|(): ()| ok());
+    let inner = tower_resilience::bulkhead::BulkheadLayer::builder()
+        .max_concurrent_calls(100)
+        .build()?
+        .layer(inner);
+    let inner = tower_resilience::ratelimiter::RateLimiterLayer::builder()
+        .limit_for_period(1 << 40)
+        .refresh_period(Duration::from_secs(3600))
+        .build()?
+        .layer(inner);
+    let inner = tower_resilience::circuitbreaker::CircuitBreakerLayer::builder()
+        .build()?
+        .layer_fn(inner);
+    let inner = tower_resilience::retry::RetryLayer::<(), u64, _>::builder()
+        .max_attempts(4)
+        .build()
+        .layer(inner);
+    let mut service = tower_resilience::timelimiter::TimeLimiterLayer::builder()
+        .timeout_duration(LONG)
+        .build()
+        .layer(inner);
+    row!(
+        rows,
+        "five by tower-resilience",
+        service.ready().await.expect("ready").call(()).await
+    );
+    Ok(())
+}
+
 /// Prints every row's median next to the base's.
 fn summary(names: &[&str]) {
     let medians: Vec<_> = names.iter().map(|name| median(name)).collect();
@@ -229,12 +281,12 @@ fn summary(names: &[&str]) {
         .position(|name| *name == BASE)
         .and_then(|i| medians[i]);
     println!(
-        "\n{:<40} {:>10} {:>24}",
+        "\n{:<50} {:>10} {:>24}",
         "one call", "ns", "ratio to tokio timeout"
     );
     for (name, median) in names.iter().zip(&medians) {
         if let (Some(ns), Some(base)) = (median, base) {
-            println!("{name:<40} {ns:>10.1} {:>24.3}", ns / base);
+            println!("{name:<50} {ns:>10.1} {:>24.3}", ns / base);
         }
     }
 }
