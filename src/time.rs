@@ -136,10 +136,23 @@ impl Timer {
         match &mut self.armed {
             Some(armed) if armed.until == until => armed.poll(cx),
             _ if until == Instant::NEVER => Poll::Pending,
-            _ => self
-                .arm(until)
-                .map_or(Poll::Ready(()), |armed| armed.poll(cx)),
+            _ => self.poll_from(now(), until, cx),
         }
+    }
+
+    /// As [`poll_until`](Self::poll_until), for one who has just read the clock and has not
+    /// armed it for this time yet.
+    pub(crate) fn poll_from(
+        &mut self,
+        now: Instant,
+        until: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        if until == Instant::NEVER {
+            return Poll::Pending;
+        }
+        let armed = self.arm(now, until);
+        armed.map_or(Poll::Ready(()), |armed| armed.poll(cx))
     }
 
     /// Forgets the time it was armed for.
@@ -147,8 +160,8 @@ impl Timer {
         self.armed = None;
     }
 
-    fn arm(&mut self, until: Instant) -> Option<&mut Armed> {
-        let left = until.since(now());
+    fn arm(&mut self, now: Instant, until: Instant) -> Option<&mut Armed> {
+        let left = until.since(now);
         if left.is_zero() {
             return None;
         }

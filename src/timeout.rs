@@ -141,10 +141,13 @@ impl<O: Operation> Operation for Timed<O> {
             return Poll::Ready(result);
         }
         let limit = *this.limit;
-        let deadline = *this
-            .deadline
-            .get_or_insert_with(|| time::now().saturating_add(limit));
-        ready!(this.timer.poll_until(deadline, cx));
+        ready!(if let Some(deadline) = *this.deadline {
+            this.timer.poll_until(deadline, cx)
+        } else {
+            let now = time::now();
+            let deadline = *this.deadline.insert(now.saturating_add(limit));
+            this.timer.poll_from(now, deadline, cx)
+        });
         let progress = this.inner.as_mut().cancel();
         this.disarm();
         call.emit(EventKind::TimedOut { after: limit });
