@@ -4,6 +4,8 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use crate::error::Progress;
 use crate::observe::{Event, EventKind};
 use crate::operation::{Operation, Repeatable};
@@ -269,4 +271,90 @@ fn it_needs_no_runtime() {
 async fn a_bare_future_falls_back_too() {
     let once = async { Err::<u32, _>("down") };
     assert_eq!(once.fallback(Fallback::value(7)).await, Ok(7));
+}
+
+/// What one layer is: its answer, or that it does not step in.
+#[derive(Clone, Copy, Debug)]
+enum Layer {
+    Value(u32),
+    Fails(u32),
+    HandsBack,
+    NotFor,
+}
+
+fn layer() -> impl Strategy<Value = Layer> {
+    prop_oneof![
+        any::<u32>().prop_map(Layer::Value),
+        any::<u32>().prop_map(Layer::Fails),
+        Just(Layer::HandsBack),
+        Just(Layer::NotFor),
+    ]
+}
+
+/// Around an operation whose type is forgotten, so that layers can be put on by chance.
+async fn through(layers: &[Layer], result: Result<u32, u32>) -> Result<u32, Error<u32>> {
+    let Some((outer, inner)) = layers.split_first() else {
+        return result.map_err(Error::operation);
+    };
+    let inner = Box::pin(through(inner, result));
+    let call = Call::new(Flat(inner), None);
+    let outer = *outer;
+    match outer {
+        Layer::Value(value) => call.fallback(Fallback::value(value)).await,
+        Layer::Fails(error) => {
+            call.fallback(Fallback::call(|_| async move { Err(error) }))
+                .await
+        }
+        Layer::HandsBack => {
+            call.fallback(Fallback::recover(|error| async { Err(error) }))
+                .await
+        }
+        Layer::NotFor => {
+            call.fallback(Fallback::value(0).when(|_: &Error<u32>| false))
+                .await
+        }
+    }
+}
+
+/// A future whose error is flat already.
+struct Flat<Fut>(Fut);
+
+impl<Fut: Future<Output = Result<u32, Error<u32>>> + Unpin> Operation for Flat<Fut> {
+    type Output = u32;
+    type Error = u32;
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        _: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<u32, Error<u32>>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<u32> {
+        Progress::none()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+
+    /// The slow model: from the inside to the outside, each layer takes an error or leaves it.
+    #[test]
+    fn layers_answer_as_the_slow_model_says(
+        layers in prop::collection::vec(layer(), 0..6),
+        result in prop::result::maybe_err(any::<u32>(), any::<u32>()),
+    ) {
+        let mut expected = result.map_err(|error| (error, 1));
+        for layer in layers.iter().rev() {
+            expected = match (expected, layer) {
+                (Err(_), Layer::Value(value)) => Ok(*value),
+                (Err((_, attempts)), Layer::Fails(error)) => Err((*error, attempts + 1)),
+                (as_it_was, _) => as_it_was,
+            };
+        }
+        let answered = spin(through(&layers, result));
+        let answered = answered.map_err(|error| (*error.last().unwrap(), error.attempts()));
+        prop_assert_eq!(answered, expected);
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use tokio_test::task;
 
 use crate::observe::{Event, EventKind};
@@ -461,3 +462,57 @@ trait NowOrNever: Future + Sized {
 }
 
 impl<F: Future> NowOrNever for F {}
+
+/// The slow model: of all limits and the operation itself, the first to end decides; at one
+/// moment the operation comes before the limits, and an inner limit before an outer one.
+fn first_to_end(latency: u64, limits: &[u64]) -> (u64, Option<u64>) {
+    limits.iter().fold((latency, None), |(end, by), limit| {
+        if *limit < end {
+            (*limit, Some(*limit))
+        } else {
+            (end, by)
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn nested_limits_end_a_call_as_the_slow_model_says(
+        latency in 0..9u64,
+        limits in [0..9u64, 0..9, 0..9],
+        yields in 0..3u32,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let millis = Duration::from_millis;
+        let [inner, middle, outer] = limits.map(millis);
+        let (elapsed, result) = runtime.block_on(async {
+            let start = now();
+            let operation = async {
+                for _ in 0..yields {
+                    tokio::task::yield_now().await;
+                }
+                sleep(millis(latency)).await;
+                Answer::Ok(())
+            };
+            let result = operation.timeout(inner).timeout(middle).timeout(outer).await;
+            (now().since(start), result)
+        });
+        // A zero limit leaves one chance to be ready at once.
+        let latency = if latency == 0 && yields > 0 { 1 } else { 2 * latency };
+        let (end, by) = first_to_end(latency, &limits.map(|limit| 2 * limit));
+        prop_assert_eq!(elapsed, millis(end / 2));
+        match (result, by) {
+            (Ok(()), None) => {}
+            (Err(Error::TimedOut { after, attempts: 1, last: None }), Some(by)) => {
+                prop_assert_eq!(after, millis(by / 2));
+            }
+            other => prop_assert!(false, "{other:?}"),
+        }
+    }
+}
