@@ -139,7 +139,8 @@ impl RetryBudget {
     }
 }
 
-/// A retry that was taken out. Dropped before it is spent, it goes back.
+/// A retry that was taken out. Dropped before the next attempt begins, it goes back; an
+/// attempt that a policy further in then refuses has begun.
 #[derive(Debug)]
 pub(super) struct Withdrawal {
     budget: RetryBudget,

@@ -4,8 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::ptr;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -222,20 +221,18 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     }
 
     /// The call is about to be made for the first time.
-    fn begin<I, E>(&self, course: &mut Course<I, E>, call: &CallContext<'_>) {
+    fn begin<I, E>(&self, course: &mut Course<I, E>, above: &CallContext<'_>) {
         course.begun = true;
-        self.deposit(call);
+        self.deposit(above);
         if self.limits.limits_time() {
             course.since = time::now();
         }
     }
 
     /// Counts the call, unless a retry further out has done so: that one's budget is used.
-    fn deposit(&self, call: &CallContext<'_>) {
-        if let (Some(own), Some(used)) = (&self.budget, call.budget()) {
-            if ptr::eq(own, used) {
-                own.deposit();
-            }
+    fn deposit(&self, above: &CallContext<'_>) {
+        if let (Some(own), None) = (&self.budget, above.budget()) {
+            own.deposit();
         }
     }
 
@@ -311,17 +308,21 @@ where
         let mut this = self.project();
         let retry = (*this.retry).borrow();
         let course = this.course;
-        let call = call.on_budget(retry.budget.as_ref());
         if !course.begun {
-            retry.begin(course, &call);
+            retry.begin(course, call);
         }
+        let call = call.on_budget(retry.budget.as_ref());
         loop {
             let call = call.at_attempt(course.attempts.saturating_add(1));
             if let Some(nap) = this.nap {
-                ready!(nap.timer.poll_until(nap.until, cx));
+                if nap.timer.poll_until(nap.until, cx).is_pending() {
+                    course.streak = 0;
+                    return Poll::Pending;
+                }
             }
             if let Some(nap) = this.nap.take() {
                 if let Err(limit) = retry.is_in_time(course, &call) {
+                    let call = call.at_attempt(course.attempts);
                     call.emit(EventKind::GaveUp(limit));
                     return Poll::Ready(course.conclude(nap.result));
                 }
@@ -335,20 +336,21 @@ where
             let Some(again) = retry.next(course, result.as_ref(), can_repeat, &call) else {
                 return Poll::Ready(course.conclude(result));
             };
-            if !again.delay.is_zero() {
+            let yields = course.yields();
+            if yields || !again.delay.is_zero() {
                 *this.nap = Some(Box::new(Nap {
                     until: time::now().saturating_add(again.delay),
                     timer: Timer::new(),
                     result,
                     withdrawal: again.withdrawal,
                 }));
+                if yields {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 continue;
             }
             course.go_on(result, again.withdrawal);
-            if course.yields() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
         }
     }
 

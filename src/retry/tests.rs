@@ -1343,3 +1343,73 @@ fn the_delays_check_their_own_settings() {
     let wrong = Retry::builder().backoff(Backoff::default().factor(0.0));
     assert_eq!(wrong.build().unwrap_err().field(), "factor");
 }
+
+/// Trap 50: a retry that stands twice in a call counts the call once.
+#[tokio::test(start_paused = true)]
+async fn the_same_retry_twice_pays_in_once() {
+    const CALLS: u32 = 1_000;
+    let budget = || RetryBudget::new(0.2, 0).unwrap();
+    let pipeline = Pipeline::builder("twice").retry(at_once().budget(budget()));
+    let pipeline = pipeline.build().unwrap();
+    let retry = at_once().budget(budget()).build().unwrap();
+    let (through, nested) = (Broken::new(), Broken::new());
+    for _ in 0..CALLS {
+        let call = pipeline.call(|| through.start()).through(&pipeline);
+        call.await.unwrap_err();
+        let call = (|| nested.start()).retry(&retry).timeout(SECOND);
+        call.retry(&retry).await.unwrap_err();
+    }
+    assert_eq!(through.starts(), CALLS * 12 / 10);
+    assert_eq!(nested.starts(), CALLS * 12 / 10);
+}
+
+/// Delays shorter than two looks at the clock are apart.
+#[tokio::test]
+async fn tiny_delays_let_others_run() {
+    let broken = Broken::new();
+    let retry = at_once()
+        .max_attempts(100_000)
+        .delay_by(|_| Duration::from_nanos(1))
+        .build()
+        .unwrap();
+    let mut call = task::spawn((|| broken.start()).retry(&retry).timeout(SECOND));
+    assert_pending!(call.poll());
+    assert!(broken.starts() <= 64, "{} in one poll", broken.starts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_when_the_deadline_has_passed_in_a_pause_for_others() {
+    let broken = Broken::new();
+    let budget = RetryBudget::new(0.0, 1_000).unwrap();
+    let retry = at_once()
+        .max_attempts(1_000)
+        .budget(budget.clone())
+        .build()
+        .unwrap();
+    let mut call = task::spawn((|| broken.start()).retry(&retry).timeout(SECOND));
+    assert_pending!(call.poll());
+    let before = broken.starts();
+    tokio::time::advance(2 * SECOND).await;
+    assert!(call.poll().is_ready());
+    assert_eq!(broken.starts(), before);
+    let spent = 1_000 - budget.balance();
+    assert_eq!(spent, u64::from(before) - 1, "what never began goes back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_after_a_late_wait_names_the_attempt_that_ended() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let pipeline = Pipeline::builder("late")
+        .observe(move |event: &Event<'_>| log.lock().unwrap().push(event.attempt))
+        .timeout(SECOND)
+        .retry(at_once().delay_by(|_| SECOND / 2))
+        .build()
+        .unwrap();
+    let broken = Broken::new();
+    let mut call = task::spawn(pipeline.call(|| broken.start()));
+    assert_pending!(call.poll());
+    tokio::time::advance(2 * SECOND).await;
+    assert!(call.poll().is_ready());
+    assert_eq!(*seen.lock().unwrap(), [1, 1]);
+}
