@@ -16,6 +16,9 @@ use crate::policy::CallContext;
     note = "a value and the answer of a closure must be a `{T}`; another operation must yield a `Result<{T}, {E}>`"
 )]
 pub trait Alternative<T, E> {
+    /// Whether it is an operation of its own: then it counts as an attempt, and is not
+    /// started when the deadline has passed.
+    const IS_ATTEMPT: bool = false;
     /// The answer.
     type Future: Future<Output = Result<T, Error<E>>>;
 
@@ -92,6 +95,7 @@ where
     F: Fn(Error<E>) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
+    const IS_ATTEMPT: bool = true;
     type Future = Own<Fut>;
 
     fn answer(&self, error: Error<E>, _: &CallContext<'_>) -> Own<Fut> {

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -223,6 +224,9 @@ where
                 Err(error) if fallback.when.applies(&error) => error,
                 result => return Poll::Ready(result),
             };
+            if A::IS_ATTEMPT && call.remaining() == Some(Duration::ZERO) {
+                return Poll::Ready(Err(error));
+            }
             *this.attempts = error.attempts();
             call.emit(EventKind::FellBack);
             let answer = fallback.alternative.answer(error, call);
@@ -241,7 +245,8 @@ where
         let this = self.project();
         let mut progress = this.inner.cancel();
         let answer: Progress<O::Error> = crate::operation::cancel_slot(this.answer);
-        let started = std::mem::take(this.attempts).saturating_add(answer.attempts);
+        let answer = if A::IS_ATTEMPT { answer.attempts } else { 0 };
+        let started = std::mem::take(this.attempts).saturating_add(answer);
         progress.attempts = progress.attempts.saturating_add(started);
         progress
     }

@@ -358,3 +358,39 @@ proptest! {
         prop_assert_eq!(answered, expected);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_operation_is_started_when_the_deadline_has_passed() {
+    let started = Cell::new(0);
+    let slow = || async {
+        sleep(SECOND).await;
+        Err::<u32, _>("down")
+    };
+    let other = Fallback::call(|_: Error<&str>| {
+        started.set(started.get() + 1);
+        pending()
+    });
+    let mut late = tokio_test::task::spawn(slow.fallback(&other).timeout(SECOND));
+    assert!(late.poll().is_pending());
+    tokio::time::advance(2 * SECOND).await;
+    let Poll::Ready(result) = late.poll() else {
+        panic!("it is over");
+    };
+    assert_eq!(result.unwrap_err(), Error::operation("down"));
+    assert_eq!(started.get(), 0);
+    let value = slow.fallback(Fallback::value(7)).timeout(SECOND);
+    let mut late = tokio_test::task::spawn(value);
+    assert!(late.poll().is_pending());
+    tokio::time::advance(2 * SECOND).await;
+    assert_eq!(late.poll(), Poll::Ready(Ok(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_is_cut_short_is_no_attempt() {
+    let stuck = Fallback::recover(|error: Error<&str>| async {
+        sleep(3600 * SECOND).await;
+        Err(error)
+    });
+    let error = failing.fallback(&stuck).timeout(SECOND).await.unwrap_err();
+    assert_eq!(error.attempts(), 1);
+}

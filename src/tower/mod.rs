@@ -191,6 +191,7 @@ where
             service: self.inner.clone(),
             replay: self.replay.clone(),
             request: Some(request),
+            waits: false,
             future: None,
         };
         Box::pin(async move { pipeline.run(operation).await })
@@ -205,6 +206,8 @@ pin_project! {
         replay: R,
         // Empty once no further attempt is possible.
         request: Option<Req>,
+        // Whether the service was not ready when it was last asked.
+        waits: bool,
         #[pin]
         future: Option<Fut>,
     }
@@ -220,12 +223,18 @@ where
 
     fn poll(
         self: Pin<&mut Self>,
-        _: &CallContext<'_>,
+        call: &CallContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
         if this.future.is_none() {
-            if let Err(error) = ready!(this.service.poll_ready(cx)) {
+            let readiness = this.service.poll_ready(cx);
+            let waited = std::mem::replace(this.waits, readiness.is_pending());
+            if waited && call.remaining() == Some(std::time::Duration::ZERO) {
+                *this.waits = true;
+                return Poll::Pending; // whoever set the deadline cancels in this very poll
+            }
+            if let Err(error) = ready!(readiness) {
                 // By tower's contract this instance is now of no use to anyone.
                 *this.request = None;
                 return Poll::Ready(Err(Error::operation(error)));
@@ -241,6 +250,7 @@ where
 
     fn cancel(self: Pin<&mut Self>) -> Progress<S::Error> {
         let this = self.project();
+        *this.waits = false;
         if this.future.is_none() {
             // Readiness may hold a permit, or a place in a queue. Only the instance's end
             // gives it back; a clone has none of it.

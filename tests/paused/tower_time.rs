@@ -1,5 +1,6 @@
 //! The tower service and time.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use mainstay::prelude::*;
@@ -92,4 +93,29 @@ async fn an_attempt_that_is_cut_short_gives_back_its_readiness() {
         served.is_ok(),
         "the free slot belongs to a call that sleeps"
     );
+}
+
+/// A request that must not be lost is not sent to be cut at once.
+#[tokio::test(start_paused = true)]
+async fn no_request_is_sent_when_the_deadline_has_passed_before_readiness() {
+    let (inner, mut handle) = mock::pair::<u32, u32>();
+    handle.allow(0);
+    let pipeline = Pipeline::builder("late").timeout(SECOND).build().unwrap();
+    let mut service = pipeline.layer().layer(inner);
+    let mut call = tokio_test::task::spawn(service.call(7));
+    assert!(call.poll().is_pending());
+    tokio::time::advance(2 * SECOND).await;
+    handle.allow(1);
+    let Poll::Ready(Err(error)) = call.poll() else {
+        panic!("the deadline has passed");
+    };
+    assert_eq!(error.attempts(), 0);
+    assert!(error.is_timed_out());
+    // A zero limit leaves one chance to be ready at once.
+    let at_once = Pipeline::builder("at once")
+        .timeout(Duration::ZERO)
+        .build()
+        .unwrap();
+    let echo = service_fn(|n: u32| async move { Ok::<_, Oops>(n) });
+    assert_eq!(at_once.layer().layer(echo).oneshot(1).await, Ok(1));
 }
