@@ -666,3 +666,27 @@ async fn nothing_is_started_when_the_deadline_has_passed_in_the_queue() {
     assert_eq!(limiter.snapshot().available, 1, "nothing was spent");
     assert_eq!(limiter.snapshot().queued, 0);
 }
+
+/// Both were away for long, and both have their permits: neither passes the other by.
+#[tokio::test(start_paused = true)]
+async fn late_waiters_are_served_in_whatever_order_they_are_polled() {
+    for reversed in [false, true] {
+        let limiter = RateLimiter::per_second(10).burst(2).max_wait(ms(300));
+        let limiter = limiter.build().unwrap();
+        limiter.try_acquire(2).unwrap();
+        let mut waiting = [
+            task::spawn(limiter.acquire(1)),
+            task::spawn(limiter.acquire(1)),
+        ];
+        assert!(waiting.iter_mut().all(|wait| wait.poll().is_pending()));
+        tokio::time::advance(ms(5_000)).await;
+        if reversed {
+            waiting.reverse();
+        }
+        let served = waiting.iter_mut().map(task::Spawn::poll);
+        assert!(
+            served.into_iter().all(|wait| wait == Poll::Ready(Ok(()))),
+            "{reversed}"
+        );
+    }
+}

@@ -116,7 +116,7 @@ impl<W> State<W> {
     /// Takes at once or not at all. It passes nobody: what those who wait need stays.
     pub(super) fn try_take(&mut self, permits: u32, now: Instant) -> Result<(), Refusal> {
         self.bucket.refill(now);
-        if self.takes(permits) || (self.pass_by_the_abandoned() && self.takes(permits)) {
+        if self.takes(permits) || (self.pass_by_the_abandoned(None) && self.takes(permits)) {
             return Ok(());
         }
         Err(self.refusal(permits))
@@ -147,10 +147,11 @@ impl<W> State<W> {
     ) -> (Place, Option<W>) {
         self.bucket.refill(now);
         let is_head = self.queue.front() == Some(key);
-        if !is_head {
-            self.pass_by_the_abandoned();
-        }
         let mut needed = self.needed_up_to(key);
+        if !is_head && !self.bucket.covers(needed) {
+            self.pass_by_the_abandoned(Some(key));
+            needed = self.needed_up_to(key);
+        }
         if !is_head && !self.bucket.covers(needed) && self.is_time_up(key) {
             // Counted too much, perhaps, because of some that left: now it must be exact.
             // It stays only if its permits are there.
@@ -264,11 +265,11 @@ impl<W> State<W> {
     /// would stop everyone behind it for good. Its time being up, it is refused.
     ///
     /// Says whether there was one.
-    fn pass_by_the_abandoned(&mut self) -> bool {
+    fn pass_by_the_abandoned(&mut self, present: Option<Key>) -> bool {
         let before = self.queue.len();
         while let Some(key) = self.queue.front() {
             let until = self.queue.get_mut(key).map_or(Instant::NEVER, |w| w.until);
-            if until.saturating_add(ABANDONED) >= self.bucket.at() {
+            if present == Some(key) || until.saturating_add(ABANDONED) >= self.bucket.at() {
                 break;
             }
             let waker = self.remove(key);
