@@ -94,7 +94,7 @@ impl<'p, O: Operation> Call<'p, O> {
     /// ```
     pub fn during(mut self, attempt: Attempt) -> Self {
         self.until = self.until.min(attempt.deadline());
-        self.budget = attempt.into_budget();
+        self.budget = self.budget.or(attempt.into_budget());
         self
     }
 

@@ -127,7 +127,9 @@ impl<T: 'static, E: 'static> DynPipeline<T, E> {
     }
 
     /// As [`Pipeline::call`]. More policies can be put around the call, which can be part
-    /// of another; it is not [`Repeatable`], so that retries belong into the pipeline.
+    /// of another; it is not [`Repeatable`], so that retries belong into the pipeline. So
+    /// does a time limit for the whole: one around the erased call cannot see what went on
+    /// in there, and reports one attempt and no last error.
     pub fn call<'a, F, Fut>(
         &'a self,
         start: F,
