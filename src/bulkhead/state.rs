@@ -232,6 +232,17 @@ mod tests {
         assert_eq!(admitted, ["small"]);
     }
 
+    /// One who comes to wait marks the queue before it looks whether it has to: another one
+    /// who meets the mark then is not refused beside free slots.
+    #[test]
+    fn the_mark_alone_refuses_nobody() {
+        let state = State::<&str>::new(2, 9);
+        state.slots.mark_queued();
+        assert_eq!(state.try_enter(1), Place::Admitted);
+        assert_eq!(state.try_enter(1), Place::Admitted);
+        assert_eq!(state.try_enter(1), Place::Full);
+    }
+
     #[test]
     fn leaving_after_admission_is_told_apart() {
         let state = State::new(1, 9);

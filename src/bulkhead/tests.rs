@@ -885,26 +885,6 @@ fn a_weight_of_zero_needs_no_slot_even_where_the_limit_was_lowered() {
     assert!(bulkhead.try_acquire(0).is_ok());
 }
 
-/// One who asks for too much marks the queue for a moment.
-#[test]
-fn a_hopeless_wait_refuses_nobody_else() {
-    let bulkhead = Bulkhead::builder().max_concurrent(2).build().unwrap();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|threads| {
-        threads.spawn(|| {
-            let mut cx = Context::from_waker(Waker::noop());
-            while !stop.load(Ordering::Relaxed) {
-                let hopeless = pin!(bulkhead.acquire(3));
-                assert!(hopeless.poll(&mut cx).is_ready());
-            }
-        });
-        let refused = (0..200_000).filter(|_| bulkhead.try_acquire(1).is_err());
-        let refused = refused.count();
-        stop.store(true, Ordering::Relaxed);
-        assert_eq!(refused, 0);
-    });
-}
-
 /// Giving back wakes the next, and its waker may panic: the stage is idle by then.
 #[tokio::test(start_paused = true)]
 async fn nothing_runs_without_a_permit_after_a_waker_has_panicked() {

@@ -54,7 +54,7 @@ use state::State;
 /// | `half_open_probes` | 3 | one may be a lucky one; many are a load |
 /// | `half_open_limit` | 60 s | longer than a call should take; no lost probe blocks for longer |
 /// | `cancelled` | ignored | who hangs up says nothing about the callee |
-/// | classifier | own errors and time limits fail, refusals from below are ignored | what was not called did not fail |
+/// | classifier | own errors and time limits fail; a refusal from below is ignored unless an attempt came before it | what was not called did not fail; a time limit fails also where a queue below took the time, since a callee that never gets ready looks the same |
 ///
 /// A rate counts as reached when it is equal to the setting. A slow call takes *longer*
 /// than its limit. Nothing opens on a success that was not slow, also not when it is the

@@ -101,13 +101,17 @@ impl<'p> CallContext<'p> {
     }
 
     /// The same call, to end by `at` at the latest.
+    ///
+    /// Whoever says so enforces it: further in, waits that cannot end in time are refused,
+    /// and a service that gets ready too late is not called.
     #[must_use]
     pub fn until(mut self, at: Instant) -> Self {
         self.deadline.at = self.deadline.at.min(at);
         self
     }
 
-    /// The same call, to end within `span` from now at the latest.
+    /// The same call, to end within `span` from now at the latest; to be enforced as that of
+    /// [`until`](Self::until).
     #[must_use]
     pub fn within(mut self, span: Duration) -> Self {
         self.deadline.within = self.deadline.within.min(time::nanos(span));

@@ -165,6 +165,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+
         #[test]
         fn behaves_like_a_queue_with_holes(ops in prop::collection::vec((0..3u8, any::<prop::sample::Index>()), 0..200)) {
             let mut list = WaitList::new();

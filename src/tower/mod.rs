@@ -20,6 +20,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -230,9 +231,11 @@ where
         if this.future.is_none() {
             let readiness = this.service.poll_ready(cx);
             let waited = std::mem::replace(this.waits, readiness.is_pending());
-            if waited && call.remaining() == Some(std::time::Duration::ZERO) {
+            if waited && call.remaining() == Some(Duration::ZERO) {
                 *this.waits = true;
-                return Poll::Pending; // whoever set the deadline cancels in this very poll
+                // Nothing is sent any more. Who set the deadline has a timer armed for it,
+                // and cancels when that fires: now, or at its next tick.
+                return Poll::Pending;
             }
             if let Err(error) = ready!(readiness) {
                 // By tower's contract this instance is now of no use to anyone.
