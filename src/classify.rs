@@ -86,8 +86,10 @@ pub trait Decision: Sized {
     fn by_default<T, E>(result: Result<&T, &Error<E>>) -> Self {
         match result {
             Ok(_) => Self::ANSWERED,
-            Err(Error::Operation { .. } | Error::TimedOut { .. }) => Self::FAILED,
-            Err(Error::Refused { attempts: 0, .. }) => Self::REFUSED,
+            Err(Error::Operation { .. } | Error::TimedOut { .. } | Error::Panicked { .. }) => {
+                Self::FAILED
+            }
+            Err(Error::Refused { attempts: 0, .. } | Error::Cancelled { .. }) => Self::REFUSED,
             Err(Error::Refused { .. }) => Self::REFUSED_LATER,
         }
     }

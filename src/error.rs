@@ -29,6 +29,8 @@ use crate::span::Rounded;
 /// timed out after 1s (4 attempts; last error: connection refused)
 /// timed out after 2s, before it was started
 /// circuit breaker is open: try again in 4.9s
+/// panicked: index out of bounds
+/// cancelled, before it was started
 /// ```
 ///
 /// A refusal without a number of attempts has refused the first: nothing was started.
@@ -76,6 +78,26 @@ pub enum Error<E> {
         /// Who refused, and when to come back.
         reason: Refusal,
         /// How often the operation was started before the refusal.
+        attempts: u32,
+        /// The operation's error of an earlier attempt, if there was one.
+        last: Option<E>,
+    },
+    /// It panicked, where a panic is kept as an outcome: as one of many, in a task.
+    ///
+    /// A panic passes through a pipeline; it is never made into this there.
+    #[non_exhaustive]
+    Panicked {
+        /// The text of the panic; empty when it had none.
+        message: Box<str>,
+        /// How often the operation was started.
+        attempts: u32,
+        /// The operation's error of an earlier attempt, if there was one.
+        last: Option<E>,
+    },
+    /// It was given up before its end, by whoever owned it: dropped, aborted, never begun.
+    #[non_exhaustive]
+    Cancelled {
+        /// How often the operation was started.
         attempts: u32,
         /// The operation's error of an earlier attempt, if there was one.
         last: Option<E>,
@@ -139,6 +161,25 @@ impl<E> Error<E> {
         }
     }
 
+    /// The operation panicked with this text.
+    #[must_use]
+    pub fn panicked(message: impl Into<Box<str>>) -> Self {
+        Self::Panicked {
+            message: message.into(),
+            attempts: 1,
+            last: None,
+        }
+    }
+
+    /// The operation was given up before it was started.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self::Cancelled {
+            attempts: 0,
+            last: None,
+        }
+    }
+
     /// Adds what came before this error: attempts are summed, and an error of an earlier
     /// attempt is kept unless this one carries its own.
     #[must_use]
@@ -147,7 +188,10 @@ impl<E> Error<E> {
             Self::Operation { attempts, .. } => {
                 *attempts = attempts.saturating_add(earlier.attempts);
             }
-            Self::TimedOut { attempts, last, .. } | Self::Refused { attempts, last, .. } => {
+            Self::TimedOut { attempts, last, .. }
+            | Self::Refused { attempts, last, .. }
+            | Self::Panicked { attempts, last, .. }
+            | Self::Cancelled { attempts, last } => {
                 *attempts = attempts.saturating_add(earlier.attempts);
                 *last = last.take().or(earlier.last);
             }
@@ -162,7 +206,9 @@ impl<E> Error<E> {
         match self {
             Self::Operation { attempts, .. }
             | Self::TimedOut { attempts, .. }
-            | Self::Refused { attempts, .. } => *attempts,
+            | Self::Refused { attempts, .. }
+            | Self::Panicked { attempts, .. }
+            | Self::Cancelled { attempts, .. } => *attempts,
         }
     }
 
@@ -171,7 +217,10 @@ impl<E> Error<E> {
     pub fn last(&self) -> Option<&E> {
         match self {
             Self::Operation { error, .. } => Some(error),
-            Self::TimedOut { last, .. } | Self::Refused { last, .. } => last.as_ref(),
+            Self::TimedOut { last, .. }
+            | Self::Refused { last, .. }
+            | Self::Panicked { last, .. }
+            | Self::Cancelled { last, .. } => last.as_ref(),
         }
     }
 
@@ -180,17 +229,17 @@ impl<E> Error<E> {
     pub fn into_last(self) -> Option<E> {
         match self {
             Self::Operation { error, .. } => Some(error),
-            Self::TimedOut { last, .. } | Self::Refused { last, .. } => last,
+            Self::TimedOut { last, .. }
+            | Self::Refused { last, .. }
+            | Self::Panicked { last, .. }
+            | Self::Cancelled { last, .. } => last,
         }
     }
 
     /// When to try again, where the policy that refused can tell.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused { reason, .. } => reason.retry_after(),
-            Self::Operation { .. } | Self::TimedOut { .. } => None,
-        }
+        self.refusal()?.retry_after()
     }
 
     /// Whether a time limit ended the call.
@@ -204,8 +253,23 @@ impl<E> Error<E> {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused { reason, .. } => Some(*reason),
-            Self::Operation { .. } | Self::TimedOut { .. } => None,
+            Self::Operation { .. }
+            | Self::TimedOut { .. }
+            | Self::Panicked { .. }
+            | Self::Cancelled { .. } => None,
         }
+    }
+
+    /// Whether a panic ended the call.
+    #[must_use]
+    pub fn is_panicked(&self) -> bool {
+        matches!(self, Self::Panicked { .. })
+    }
+
+    /// Whether whoever owned the call gave it up.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled { .. })
     }
 
     /// Converts the operation's error, wherever it stands.
@@ -234,6 +298,19 @@ impl<E> Error<E> {
                 attempts,
                 last: last.map(convert),
             },
+            Self::Panicked {
+                message,
+                attempts,
+                last,
+            } => Error::Panicked {
+                message,
+                attempts,
+                last: last.map(convert),
+            },
+            Self::Cancelled { attempts, last } => Error::Cancelled {
+                attempts,
+                last: last.map(convert),
+            },
         }
     }
 
@@ -249,6 +326,44 @@ impl<E> Error<E> {
     }
 }
 
+impl<E> Error<Error<E>> {
+    /// Makes one error of two: that of a call whose operation was a call itself.
+    ///
+    /// The inner error says what ended it, and its attempts are the ones that count; where the
+    /// outer call was cut short, its inner error gives the attempts and the last error.
+    #[must_use]
+    pub fn flatten(self) -> Error<E> {
+        let (error, attempts, last) = match self {
+            Self::Operation { error, .. } => return error,
+            Self::TimedOut {
+                after,
+                attempts,
+                last,
+            } => (Error::timed_out(after), attempts, last),
+            Self::Refused {
+                reason,
+                attempts,
+                last,
+            } => (Error::refused(reason), attempts, last),
+            Self::Panicked {
+                message,
+                attempts,
+                last,
+            } => {
+                let panicked = Error::Panicked {
+                    message,
+                    attempts: 0,
+                    last: None,
+                };
+                (panicked, attempts, last)
+            }
+            Self::Cancelled { attempts, last } => (Error::cancelled(), attempts, last),
+        };
+        let attempts = last.as_ref().map_or(0, Error::attempts).max(attempts);
+        error.after(Progress::new(attempts, last.and_then(Error::into_last)))
+    }
+}
+
 impl<E> From<E> for Error<E> {
     fn from(error: E) -> Self {
         Self::operation(error)
@@ -261,13 +376,19 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             Self::Operation { error, .. } => error.fmt(f)?,
             Self::TimedOut { after, .. } => write!(f, "timed out after {}", Rounded(*after))?,
             Self::Refused { reason, .. } => reason.fmt(f)?,
+            Self::Panicked { message, .. } if message.is_empty() => f.write_str("panicked")?,
+            Self::Panicked { message, .. } => write!(f, "panicked: {message}")?,
+            Self::Cancelled { .. } => f.write_str("cancelled")?,
         }
         match (self, self.attempts(), self.last()) {
             // Each says enough by itself.
             (Self::Operation { .. }, 0 | 1, _)
-            | (Self::TimedOut { .. }, 1, None)
+            | (Self::TimedOut { .. } | Self::Cancelled { .. }, 1, None)
+            | (Self::Panicked { .. }, 0 | 1, None)
             | (Self::Refused { .. }, 0, None) => Ok(()),
-            (Self::TimedOut { .. }, 0, None) => f.write_str(", before it was started"),
+            (Self::TimedOut { .. } | Self::Cancelled { .. }, 0, None) => {
+                f.write_str(", before it was started")
+            }
             (Self::Operation { .. }, n, _) | (_, n, None) => write!(f, " ({})", Attempts(n)),
             (_, n, Some(last)) => write!(f, " ({}; last error: {last})", Attempts(n)),
         }

@@ -81,6 +81,7 @@
 
 #![warn(clippy::disallowed_methods)]
 
+pub mod blocking;
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod classify;
@@ -88,12 +89,21 @@ pub mod config;
 pub mod error;
 mod ext;
 pub mod fallback;
+pub mod gather;
+pub mod lazy;
 pub mod observe;
+pub mod offload;
 pub mod operation;
+mod panics;
 pub mod policy;
+pub mod pool;
+pub mod queue;
 pub mod rate_limit;
 pub mod retry;
+pub mod scope;
+pub mod shutdown;
 mod span;
+pub mod stream;
 mod sync;
 #[cfg(test)]
 mod testing;

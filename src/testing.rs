@@ -51,6 +51,85 @@ pub(crate) async fn drop_at_every_poll<Fut: Future>(
     drops
 }
 
+/// As [`drop_at_every_poll`], with a second actor that is stepped after each poll of the
+/// future: what it frees or takes comes between any two polls. When the future has been
+/// dropped, the actor runs to its end, and then `check` is told how many polls there were.
+///
+/// The future is polled whether it was woken or not. It is cut in three ways: right after its
+/// poll, after the actor's step that follows it, and with the actor stepped first of all.
+pub(crate) async fn drop_beside<Fut: Future, Actor: Future<Output = ()>>(
+    mut start: impl FnMut() -> (Fut, Actor),
+    mut check: impl AsyncFnMut(usize),
+) -> usize {
+    const MOST: usize = 1_000;
+    let mut drops = 0;
+    for order in [Order::Cut, Order::StepThenCut, Order::StepFirst] {
+        let mut polls = 0;
+        loop {
+            assert!(polls < MOST, "still pending after {MOST} polls");
+            let (future, actor) = start();
+            let ended = step_together(polls, order, future, actor).await;
+            check(polls).await;
+            if ended {
+                break;
+            }
+            drops += 1;
+            polls += 1;
+        }
+    }
+    drops
+}
+
+/// When the second actor of [`drop_beside`] takes its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Cut,
+    StepThenCut,
+    StepFirst,
+}
+
+/// Whether the future ended before it was dropped.
+async fn step_together<Fut: Future, Actor: Future<Output = ()>>(
+    polls: usize,
+    order: Order,
+    future: Fut,
+    actor: Actor,
+) -> bool {
+    let mut future = Box::pin(future);
+    let mut actor = Box::pin(actor);
+    let mut acted = false;
+    let mut step = async |acted: &mut bool| {
+        poll_fn(|cx| {
+            *acted = *acted || actor.as_mut().poll(cx).is_ready();
+            Poll::Ready(())
+        })
+        .await;
+    };
+    if order == Order::StepFirst {
+        step(&mut acted).await;
+    }
+    let mut ended = false;
+    for poll in 1..=polls {
+        ended = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
+        if ended {
+            break;
+        }
+        if poll < polls || order != Order::Cut {
+            step(&mut acted).await;
+        }
+        // Timers and tasks move on between two steps.
+        if poll < polls {
+            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    drop(future);
+    if !acted {
+        actor.await;
+    }
+    ended
+}
+
 /// Polls `future` so often at most, then drops it; what it yielded, if it came to that.
 pub(crate) async fn run_for<Fut: Future>(
     polls: usize,
@@ -122,6 +201,30 @@ mod tests {
         let drops = drop_at_every_poll(two_yields, async |polls| seen.push(polls)).await;
         assert_eq!(drops, 6);
         assert_eq!(seen, [0, 1, 2, 3, 0, 1, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_actor_takes_its_steps_between_the_polls_and_ends() {
+        let log = std::cell::RefCell::new(String::new());
+        let note = async |of: char| {
+            for _ in 0..2 {
+                log.borrow_mut().push(of);
+                tokio::task::yield_now().await;
+            }
+            log.borrow_mut().push(of);
+        };
+        let mut seen = Vec::new();
+        drop_beside(|| (note('f'), note('a')), async |_| seen.push(log.take())).await;
+        let cut = ["aaa", "faaa", "fafaa", "fafaf"];
+        let step_then_cut = ["aaa", "faaa", "fafaa", "fafafa"];
+        let step_first = ["aaa", "afaa", "afafa", "afafaf"];
+        for (of, way) in [cut, step_then_cut, step_first].iter().enumerate() {
+            for (polls, expected) in way.iter().enumerate() {
+                let found = &seen[4 * of + polls];
+                assert!(found.starts_with(expected.trim_end_matches('a')), "{found}");
+                assert_eq!(found.matches('a').count(), 3, "{found}");
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

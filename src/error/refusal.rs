@@ -39,6 +39,20 @@ pub enum Refusal {
         /// The most that can be had at once.
         limit: u32,
     },
+    /// The queue has no room: none came free within the time it was allowed to wait.
+    #[non_exhaustive]
+    QueueFull {
+        /// How long the item waited; zero when it was refused at once.
+        waited: Duration,
+    },
+    /// Every object of the pool is in use: none came back within the time to wait.
+    #[non_exhaustive]
+    PoolExhausted {
+        /// How long the caller waited; zero when it was refused at once.
+        waited: Duration,
+    },
+    /// A blocking call was made where it would block an async runtime.
+    InsideRuntime,
     /// What was to do the work is shutting down.
     ShutDown,
     /// A gate that is not of this crate has refused.
@@ -68,6 +82,18 @@ impl Refusal {
         Self::BulkheadFull { waited }
     }
 
+    /// A queue that is full, after the item has `waited` so long.
+    #[must_use]
+    pub const fn queue_full(waited: Duration) -> Self {
+        Self::QueueFull { waited }
+    }
+
+    /// A pool without a free object, after the caller has `waited` so long.
+    #[must_use]
+    pub const fn pool_exhausted(waited: Duration) -> Self {
+        Self::PoolExhausted { waited }
+    }
+
     /// More than there ever is.
     #[must_use]
     pub const fn too_large(asked: u32, limit: u32) -> Self {
@@ -88,10 +114,21 @@ impl Refusal {
             Self::RateLimited { retry_after } => Some(*retry_after),
             Self::BulkheadFull { .. }
             | Self::TooLarge { .. }
+            | Self::QueueFull { .. }
+            | Self::PoolExhausted { .. }
+            | Self::InsideRuntime
             | Self::ShutDown
             | Self::Other { .. } => None,
         }
     }
+}
+
+fn after_a_wait(f: &mut fmt::Formatter<'_>, what: &str, waited: Duration) -> fmt::Result {
+    f.write_str(what)?;
+    if waited.is_zero() {
+        return Ok(());
+    }
+    write!(f, ": waited {}", Rounded(waited))
 }
 
 impl fmt::Display for Refusal {
@@ -112,15 +149,17 @@ impl fmt::Display for Refusal {
                     Rounded(*retry_after)
                 )
             }
-            Self::BulkheadFull { waited } if waited.is_zero() => f.write_str("bulkhead is full"),
-            Self::BulkheadFull { waited } => {
-                write!(f, "bulkhead is full: waited {}", Rounded(*waited))
-            }
+            Self::BulkheadFull { waited } => after_a_wait(f, "bulkhead is full", *waited),
+            Self::QueueFull { waited } => after_a_wait(f, "queue is full", *waited),
+            Self::PoolExhausted { waited } => after_a_wait(f, "pool is exhausted", *waited),
             Self::TooLarge { asked, limit } => {
                 write!(
                     f,
                     "{asked} permits asked for, but at most {limit} can be had"
                 )
+            }
+            Self::InsideRuntime => {
+                f.write_str("a blocking call inside of an async runtime: await the async one")
             }
             Self::ShutDown => f.write_str("shutting down"),
             Self::Other { reason } => write!(f, "refused: {reason}"),

@@ -18,28 +18,45 @@ fn earlier(attempts: u32, last: Option<&'static str>) -> Progress<&'static str> 
 }
 
 /// One of each kind.
-fn all() -> [Error<&'static str>; 3] {
+fn all() -> [Error<&'static str>; 5] {
     [
         Error::operation("down"),
         Error::timed_out(SECOND),
         Error::refused(OPEN),
+        Error::panicked("out of rope"),
+        Error::cancelled(),
     ]
 }
 
 #[test]
 fn each_kind_starts_with_what_it_knows() {
-    let [operation, timed_out, refused] = all();
+    let [operation, timed_out, refused, panicked, cancelled] = all();
     assert_eq!((operation.attempts(), operation.last()), (1, Some(&"down")));
     assert_eq!((timed_out.attempts(), timed_out.last()), (0, None));
     assert_eq!((refused.attempts(), refused.last()), (0, None));
+    assert_eq!((panicked.attempts(), panicked.last()), (1, None));
+    assert_eq!((cancelled.attempts(), cancelled.last()), (0, None));
     assert_eq!(
-        all().map(|error| error.is_timed_out()),
-        [false, true, false]
+        all().map(|error| [
+            error.is_timed_out(),
+            error.is_panicked(),
+            error.is_cancelled()
+        ]),
+        [
+            [false, false, false],
+            [true, false, false],
+            [false, false, false],
+            [false, true, false],
+            [false, false, true]
+        ]
     );
-    assert_eq!(all().map(|error| error.refusal()), [None, None, Some(OPEN)]);
+    assert_eq!(
+        all().map(|error| error.refusal()),
+        [None, None, Some(OPEN), None, None]
+    );
     assert_eq!(
         all().map(|error| error.retry_after()),
-        [None, None, Some(SECOND)]
+        [None, None, Some(SECOND), None, None]
     );
     assert_eq!(Error::from("down"), Error::operation("down"));
 }
@@ -50,7 +67,13 @@ fn what_came_before_is_added_and_the_latest_error_stays() {
     let told = added.map(|error| (error.attempts(), error.into_last()));
     assert_eq!(
         told,
-        [(3, Some("down")), (2, Some("first")), (2, Some("first"))]
+        [
+            (3, Some("down")),
+            (2, Some("first")),
+            (2, Some("first")),
+            (3, Some("first")),
+            (2, Some("first"))
+        ]
     );
     // Whoever is further out adds to it, and replaces nothing.
     for error in all() {
@@ -111,6 +134,20 @@ fn it_reads_as_a_sentence() {
     assert_eq!(
         said(Error::timed_out(SECOND).after(earlier(1, Some("down")))),
         "timed out after 1s (1 attempt; last error: down)"
+    );
+    assert_eq!(
+        said(Error::panicked("out of rope")),
+        "panicked: out of rope"
+    );
+    assert_eq!(said(Error::panicked("")), "panicked");
+    assert_eq!(
+        said(Error::panicked("out of rope").after(earlier(1, Some("down")))),
+        "panicked: out of rope (2 attempts; last error: down)"
+    );
+    assert_eq!(said(Error::cancelled()), "cancelled, before it was started");
+    assert_eq!(
+        said(Error::cancelled().after(earlier(1, None))),
+        "cancelled"
     );
     let open = "circuit breaker is open: try again in 1s";
     let refused = |attempts, last| said(Error::refused(OPEN).after(earlier(attempts, last)));
@@ -176,6 +213,22 @@ fn each_refusal_says_who_and_when_to_come_back() {
         (full(Duration::ZERO), "bulkhead is full", None),
         (full(waited), "bulkhead is full: waited 1s", None),
         (large, "9 permits asked for, but at most 4 can be had", None),
+        (Refusal::queue_full(Duration::ZERO), "queue is full", None),
+        (
+            Refusal::queue_full(waited),
+            "queue is full: waited 1s",
+            None,
+        ),
+        (
+            Refusal::pool_exhausted(waited),
+            "pool is exhausted: waited 1s",
+            None,
+        ),
+        (
+            Refusal::InsideRuntime,
+            "a blocking call inside of an async runtime: await the async one",
+            None,
+        ),
         (Refusal::ShutDown, "shutting down", None),
         (
             Refusal::other("in maintenance"),
@@ -233,4 +286,19 @@ fn it_becomes_a_boxed_error_and_comes_back() {
         source = Some(next);
     }
     assert!(source.unwrap().is::<io::Error>());
+}
+
+#[test]
+fn two_errors_become_one() {
+    for error in all() {
+        let error = error.after(earlier(2, None));
+        let within = Error::operation(error.clone());
+        assert_eq!(within.after(Progress::started(5)).flatten(), error);
+    }
+    let inner = Error::operation("down").after(earlier(2, None));
+    for outer in all() {
+        let outer: Error<Error<&str>> = outer.map(|_| inner.clone());
+        let cut = outer.after(Progress::new(1, Some(inner.clone()))).flatten();
+        assert_eq!((cut.attempts(), cut.last()), (3, Some(&"down")), "{cut}");
+    }
 }

@@ -263,8 +263,22 @@ mod tracing_events {
 
     use super::*;
 
-    /// The least that takes events: each becomes a line.
-    struct Lines(Arc<Mutex<Vec<String>>>);
+    thread_local! {
+        static LINES: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+
+    /// The least that takes events: each becomes a line of the thread that makes it.
+    ///
+    /// It is there for the whole process: what a subscriber of one thread is told depends on
+    /// whether another thread came by the same event first.
+    struct Lines;
+
+    /// What this thread's events were since this was last asked.
+    fn lines() -> Vec<String> {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| subscriber::set_global_default(Lines).unwrap());
+        LINES.take()
+    }
 
     struct Line(String);
 
@@ -295,7 +309,7 @@ mod tracing_events {
             }
             let mut line = Line(metadata.level().to_string());
             event.record(&mut line);
-            self.0.lock().unwrap().push(line.0);
+            LINES.with_borrow_mut(|lines| lines.push(line.0));
         }
 
         fn enter(&self, _: &Id) {}
@@ -305,8 +319,7 @@ mod tracing_events {
 
     #[tokio::test(start_paused = true)]
     async fn tracing_is_told_the_same() {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let _guard = subscriber::set_default(Lines(Arc::clone(&lines)));
+        assert!(lines().is_empty());
         let bulkhead = Bulkhead::builder().max_concurrent(1).max_queue(0);
         let bulkhead = bulkhead.build().unwrap();
         let pipeline = Pipeline::builder("search")
@@ -317,7 +330,7 @@ mod tracing_events {
             .build()
             .unwrap();
         assert_eq!(pipeline.call(|| ready(Answer::Ok(1))).await, Ok(1));
-        assert!(lines.lock().unwrap().is_empty(), "all was well");
+        assert!(lines().is_empty(), "all was well");
         let mut answers = [Err("down"), Ok(1)].into_iter();
         let call = pipeline.call(|| ready(answers.next().unwrap()));
         call.await.unwrap();
@@ -326,7 +339,7 @@ mod tracing_events {
         pipeline.call(pending::<Answer>).await.unwrap();
         let name = "pipeline=\"search\"";
         assert_eq!(
-            *lines.lock().unwrap(),
+            lines(),
             [
                 format!("DEBUG message=retrying {name} attempt=1 delay=0ns"),
                 format!("DEBUG message=recovered {name} attempt=2 attempts=2"),
@@ -344,8 +357,7 @@ mod tracing_events {
     /// A breaker that opens is what wakes somebody, and nothing else.
     #[tokio::test(start_paused = true)]
     async fn tracing_is_told_of_a_breaker_by_its_name() {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let _guard = subscriber::set_default(Lines(Arc::clone(&lines)));
+        assert!(lines().is_empty());
         let breaker = CircuitBreaker::builder()
             .name("payments")
             .consecutive_failures(1);
@@ -364,7 +376,7 @@ mod tracing_events {
         let opened = "WARN message=circuit breaker opened circuit_breaker=\"payments\"";
         let changed = "INFO message=circuit breaker changed circuit_breaker=\"payments\"";
         assert_eq!(
-            *lines.lock().unwrap(),
+            lines(),
             [
                 format!("{opened} from=closed to=open cause=consecutive failures open_for=10s"),
                 format!("{changed} from=open to=half-open cause=the open time is over"),

@@ -5,7 +5,15 @@ mod cancellation;
 mod composition;
 mod deadlines;
 mod erased;
+mod gather;
+mod lazy;
+mod offload;
 mod panics;
+mod pool;
+mod queue;
+mod scope;
+mod shutdown;
+mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(feature = "tower")]

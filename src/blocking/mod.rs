@@ -1,0 +1,1 @@
+//! The patterns for code that is not async.

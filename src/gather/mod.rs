@@ -1,0 +1,1 @@
+//! Many operations at once, so many at a time.

@@ -1,0 +1,1 @@
+//! A value that is made when it is first asked for.

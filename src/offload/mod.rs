@@ -1,0 +1,1 @@
+//! Blocking work on a bounded number of threads.

@@ -1,0 +1,1 @@
+//! Costly objects, kept and lent out.

@@ -1,0 +1,1 @@
+//! Tasks that end before their owner does.
