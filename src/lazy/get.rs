@@ -1,0 +1,133 @@
+//! One caller's wait for the value.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use super::state::Step;
+use super::{Execution, Lazy};
+use crate::error::{Error, Refusal};
+use crate::panics::{caught, poll_caught};
+use crate::sync::{Key, wake_all};
+
+const REENTERED: Refusal = Refusal::other("the initialiser asks for its own value");
+
+/// A caller's wait for the value of a [`Lazy`]: see [`Lazy::get`].
+#[must_use = "it does nothing unless awaited"]
+pub struct Get<'a, T, E> {
+    lazy: &'a Lazy<T, E>,
+    place: Option<Key>,
+}
+
+impl<'a, T, E> Get<'a, T, E> {
+    pub(super) const fn new(lazy: &'a Lazy<T, E>) -> Self {
+        Self { lazy, place: None }
+    }
+}
+
+impl<'a, T, E> Future for Get<'a, T, E>
+where
+    T: Send + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    type Output = Result<&'a T, Error<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        match this.lazy.value.get() {
+            Some(value) => Poll::Ready(Ok(value)),
+            None => this.poll_made(cx),
+        }
+    }
+}
+
+impl<'a, T, E> Get<'a, T, E>
+where
+    T: Send + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    fn poll_made(&mut self, cx: &mut Context<'_>) -> Poll<Result<&'a T, Error<E>>> {
+        // A waker's clone and drop are foreign code: the one is done before anything is
+        // taken, the other after it was put back.
+        let mut waker = Some(cx.waker().clone());
+        let me = thread::current().id();
+        let state = &self.lazy.shared.state;
+        let step = state.lock().ask(&mut self.place, &mut waker, me);
+        match step {
+            Step::Wait => Poll::Pending,
+            Step::Made => Poll::Ready(Ok(self.value())),
+            Step::Failed(error) => Poll::Ready(Err(owned(error))),
+            Step::Reentered => Poll::Ready(Err(Error::refused(REENTERED))),
+            Step::Start => self.drive(self.lazy.execution()),
+            Step::Drive(execution) => self.drive(execution),
+        }
+    }
+
+    fn value(&self) -> &'a T {
+        let value = self.lazy.value.get();
+        value.expect("it is set before that is said")
+    }
+
+    /// Polls the execution, which is this caller's until it is put back or has ended.
+    fn drive(&mut self, mut execution: Execution<T, E>) -> Poll<Result<&'a T, Error<E>>> {
+        let shared = &self.lazy.shared;
+        let waker = Waker::from(Arc::clone(shared));
+        let polled = poll_caught(
+            Pin::new(&mut execution.run),
+            &mut Context::from_waker(&waker),
+        );
+        let Poll::Ready(ended) = polled else {
+            let callers = shared.state.lock().put_back(execution);
+            wake_all(callers);
+            return Poll::Pending;
+        };
+        let result = ended.unwrap_or_else(|panic| Err(execution.panicked(panic)));
+        // What a panic in its destructor has to say comes too late to be of use.
+        let _too_late = caught(move || drop(execution)).map_err(crate::panics::message);
+        Poll::Ready(self.end(result))
+    }
+
+    fn end(&mut self, result: Result<T, Error<E>>) -> Result<&'a T, Error<E>> {
+        let state = &self.lazy.shared.state;
+        match result {
+            Ok(value) => {
+                // Nobody else can have set it: there is one execution.
+                let _unset = self.lazy.value.set(value);
+                let callers = state.lock().end(&mut self.place, None);
+                wake_all(callers);
+                Ok(self.value())
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                let callers = state.lock().end(&mut self.place, Some(&error));
+                wake_all(callers);
+                Err(owned(error))
+            }
+        }
+    }
+}
+
+/// The last one to be told needs no copy.
+fn owned<E: Clone>(error: Arc<Error<E>>) -> Error<E> {
+    Arc::unwrap_or_clone(error)
+}
+
+impl<T, E> Drop for Get<'_, T, E> {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            let left = self.lazy.shared.state.lock().leave(&mut self.place);
+            drop(left);
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Get<'_, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Get")
+            .field("waits", &self.place.is_some())
+            .finish_non_exhaustive()
+    }
+}
