@@ -1,1 +1,180 @@
-//! The patterns for code that is not async.
+//! The patterns for code that is not async: scripts, tests, a synchronous API.
+//!
+//! [`run`] waits for a future on the thread that calls it. [`run_call`] does so for everything
+//! that yields the crate's one error (a [`Call`](crate::Call), a
+//! [`Lazy::get`](crate::lazy::Lazy::get), an [`Offload::run`](crate::offload::Offload::run)),
+//! and [`call`] for a call of a pipeline. They allow no more than the async ones, and no less:
+//! limits, retries and time limits are the same, and so is the error.
+//!
+//! # Where it works
+//!
+//! | called from | it |
+//! |---|---|
+//! | a plain thread, whether there is a runtime elsewhere or not | works |
+//! | work that an [`Offload`](crate::offload::Offload) runs | works: that thread is there to be blocked |
+//! | a task, a `block_on`, a `LocalSet`, another blocking call's future | [`Refusal::InsideRuntime`] |
+//! | tokio's own `spawn_blocking` and `block_in_place` | [`Refusal::InsideRuntime`]: it cannot be told from a task by any means that tokio offers; use `Handle::block_on` there, or an `Offload` |
+//! | a thread that has entered a runtime (`Handle::enter`) | [`Refusal::InsideRuntime`], likewise |
+//! | a destructor of a thread-local value | a refusal, since tokio's own have gone |
+//!
+//! There is never a panic and never a deadlock of its own. A thread of an `Offload` may drive a
+//! runtime of its own by `block_on`: a blocking call in there blocks that one.
+//!
+//! # The thread behind it
+//!
+//! The first call starts one thread with a tokio runtime (timers and, where tokio has them,
+//! sockets). All blocking calls share it, and it stays for as long as the process does: tasks
+//! that a call has spawned (a pool that replaces a lost connection) go on between the calls,
+//! and are cut off when `main` returns. The future itself runs on the thread that calls: it
+//! needs to be neither `Send` nor `'static`.
+//!
+//! A process that forks has no such thread in the child: the child's first call starts its
+//! own, and what the parent had spawned does not go on there. A fork in the very moment in
+//! which another thread makes the first call leaves the child's calls waiting, as with every
+//! lock: fork before, or not at all.
+//!
+//! # Examples
+//!
+//! ```
+//! use mainstay::{blocking, prelude::*};
+//! use std::time::Duration;
+//!
+//! # async fn fetch(url: &str) -> std::io::Result<usize> { Ok(url.len()) }
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pages = Pipeline::builder("pages")
+//!         .retry(Retry::builder().max_attempts(4))
+//!         .timeout(Duration::from_secs(1))
+//!         .build()?;
+//!     let url = String::from("/a");
+//!     let page = blocking::call(&pages, || fetch(&url))?;
+//!     let other = blocking::run_call(fetch("/b").timeout(Duration::from_secs(1)))?;
+//!     let both = blocking::run(async { page + other })?;
+//! #   assert_eq!(both, 4);
+//!     Ok(())
+//! }
+//! ```
+
+mod place;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use crate::error::{Error, Refusal};
+use crate::operation::{Closure, Plain};
+use crate::policy::{Pipeline, Policy};
+
+pub(crate) use place::lend;
+
+/// Waits for a future on this thread.
+///
+/// # Errors
+///
+/// [`Refusal::InsideRuntime`] where it would block an async runtime (see the
+/// [module](self)); the future was not polled then.
+///
+/// # Panics
+///
+/// When the future does.
+pub fn run<Fut: Future>(future: Fut) -> Result<Fut::Output, Refusal> {
+    let _here = place::enter()?;
+    let runtime = runtime::handle()?;
+    let _within = runtime.enter();
+    Ok(wait_for(future))
+}
+
+/// Waits for a call on this thread, with one flat error.
+///
+/// # Errors
+///
+/// The call's own, and [`Refusal::InsideRuntime`] as [`Error::Refused`].
+///
+/// # Panics
+///
+/// When the call does.
+///
+/// # Examples
+///
+/// ```
+/// use mainstay::{Error, blocking, prelude::*};
+/// use std::time::Duration;
+///
+/// let never = std::future::pending::<std::io::Result<()>>();
+/// let limit = Duration::from_millis(5);
+/// let error = blocking::run_call(never.timeout(limit)).unwrap_err();
+/// assert!(matches!(error, Error::TimedOut { after, .. } if after == limit));
+/// ```
+pub fn run_call<Fut, T, E>(call: Fut) -> Result<T, Error<E>>
+where
+    Fut: Future<Output = Result<T, Error<E>>>,
+{
+    run(call).unwrap_or_else(|reason| Err(Error::refused(reason)))
+}
+
+/// As [`Pipeline::call`], on this thread.
+///
+/// # Errors
+///
+/// The call's own, and [`Refusal::InsideRuntime`] as [`Error::Refused`].
+///
+/// # Panics
+///
+/// When `start` or its future does.
+pub fn call<'a, P, F, Fut, T, E>(pipeline: &'a Pipeline<P>, start: F) -> Result<T, Error<E>>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    P: Policy<'a, Closure<Plain<F>, Fut>>,
+{
+    run_call(pipeline.call(start))
+}
+
+/// Polls on this thread, and parks it in between.
+fn wait_for<Fut: Future>(future: Fut) -> Fut::Output {
+    let mut future = pin!(future);
+    let parked = Arc::new(Parked {
+        thread: thread::current(),
+        woken: AtomicBool::new(false),
+    });
+    let waker = Waker::from(Arc::clone(&parked));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        parked.wait();
+    }
+}
+
+/// A thread that waits to be woken. The flag is what counts: others may unpark the thread too.
+struct Parked {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+impl Parked {
+    fn wait(&self) {
+        // Acquire: pairs with the release in `wake`; what was done before that is seen.
+        while !self.woken.swap(false, Ordering::Acquire) {
+            thread::park();
+        }
+    }
+}
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Release: pairs with the acquire in `wait`.
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}

@@ -113,7 +113,7 @@ impl<G: Gate> Acquire<G> {
         }
     }
 
-    pub(super) fn poll_within(
+    pub(crate) fn poll_within(
         &mut self,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,

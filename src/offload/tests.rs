@@ -1,0 +1,353 @@
+//! The shell: real threads, whose work waits until the test lets it go on.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use super::*;
+use crate::blocking;
+use crate::error::{Error, Refusal};
+use crate::policy::Pipeline;
+use crate::retry::{Backoff, Retry};
+use crate::testing::{drop_at_every_poll, drop_beside, spin};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Holds work up until it is opened.
+#[derive(Default)]
+struct Door {
+    open: Mutex<bool>,
+    moved: Condvar,
+    inside: AtomicUsize,
+    ran: AtomicUsize,
+}
+
+impl Door {
+    fn work(self: &Arc<Self>) -> impl Fn() -> Result<u32, &'static str> + Send + Sync + use<> {
+        let door = Arc::clone(self);
+        move || {
+            door.inside.fetch_add(1, SeqCst);
+            let closed = door.open.lock().unwrap();
+            drop(door.moved.wait_while(closed, |open| !*open).unwrap());
+            door.inside.fetch_sub(1, SeqCst);
+            door.ran.fetch_add(1, SeqCst);
+            Ok(7)
+        }
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.moved.notify_all();
+    }
+}
+
+fn offload(threads: u32, queue: usize) -> Offload {
+    let builder = Offload::builder().threads(threads).queue(queue);
+    builder.build().unwrap()
+}
+
+/// Lets threads of their own come as far as `done` wants.
+async fn until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        tokio::task::yield_now().await;
+        std::thread::yield_now();
+    }
+}
+
+/// Polls once.
+async fn step<Fut: Future>(mut future: Pin<&mut Fut>) -> Poll<Fut::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+#[test]
+fn settings_out_of_range_are_errors() {
+    let error = Offload::builder().build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "threads is not set, but must be at least 1"
+    );
+    let error = Offload::builder().threads(0).build().unwrap_err();
+    assert_eq!(error.to_string(), "threads is 0, but must be at least 1");
+    let huge = Offload::builder().threads(u32::MAX).queue(usize::MAX);
+    assert_eq!(huge.build().unwrap().snapshot().threads, u32::MAX);
+}
+
+#[tokio::test]
+async fn a_result_an_error_and_a_panic_are_outcomes() {
+    let offload = offload(1, 1);
+    assert_eq!(offload.run(|| Ok::<_, ()>(7)).await, Ok(7));
+    let error = offload.run(|| Err::<(), _>("no")).await;
+    assert_eq!(error, Err(Error::operation("no")));
+    let panicked = offload.run(|| -> Result<(), ()> { panic!("on a thread") });
+    assert_eq!(panicked.await, Err(Error::panicked("on a thread")));
+    assert_eq!(offload.run(|| Ok::<_, ()>(8)).await, Ok(8));
+    let seen = offload.snapshot();
+    assert_eq!((seen.running, seen.abandoned, seen.queued), (0, 0, 0));
+}
+
+#[test]
+fn outside_of_a_runtime_it_is_refused() {
+    let offload = offload(1, 1);
+    let refused = spin(offload.run(|| Ok::<_, ()>(7))).unwrap_err();
+    assert_eq!(refused.refusal(), Some(super::run::NO_RUNTIME));
+    assert_eq!(offload.slots.snapshot().in_use, 0);
+}
+
+#[tokio::test]
+async fn what_has_no_place_is_refused_at_once() {
+    let (offload, door) = (offload(1, 1), Arc::<Door>::default());
+    let (mut first, mut second) = (
+        pin!(offload.run(door.work())),
+        pin!(offload.run(door.work())),
+    );
+    assert!(step(first.as_mut()).await.is_pending());
+    assert!(step(second.as_mut()).await.is_pending());
+    let full = Refusal::bulkhead_full(Duration::ZERO);
+    let third = offload.run(door.work()).await;
+    assert_eq!(third, Err(Error::refused(full)));
+    until(|| door.inside.load(SeqCst) == 1).await;
+    let seen = offload.snapshot();
+    assert_eq!((seen.running, seen.abandoned, seen.queued), (1, 0, 1));
+    door.open();
+    assert_eq!((first.await, second.await), (Ok(7), Ok(7)));
+}
+
+/// Trap 81: a time limit passes while work runs. The caller is told in time, the thread goes
+/// on, its number is visible and its slot is not given to another.
+#[tokio::test(start_paused = true)]
+async fn a_running_thread_is_abandoned_and_stays_counted() {
+    let (offload, door) = (offload(1, 0), Arc::<Door>::default());
+    let mut call = pin!(offload.run(door.work()).timeout(5 * SECOND));
+    assert!(step(call.as_mut()).await.is_pending());
+    until(|| door.inside.load(SeqCst) == 1).await;
+    tokio::time::advance(5 * SECOND).await;
+    let error = call.await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { after, attempts: 1, .. } if after == 5 * SECOND));
+    let seen = offload.snapshot();
+    assert_eq!((seen.running, seen.abandoned, seen.queued), (1, 1, 0));
+    let full = offload.run(|| Ok::<_, ()>(1)).await.unwrap_err();
+    assert!(matches!(full.refusal(), Some(Refusal::BulkheadFull { .. })));
+    door.open();
+    until(|| offload.slots.snapshot().in_use == 0).await;
+    let seen = offload.snapshot();
+    assert_eq!((seen.running, seen.abandoned, seen.queued), (0, 0, 0));
+    assert_eq!(offload.run(|| Ok::<_, ()>(1)).await, Ok(1));
+}
+
+/// The limit counts the wait: what has not begun by then never does.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_passes_in_the_queue_leaves_the_work_unrun() {
+    let (offload, door) = (offload(1, 1), Arc::<Door>::default());
+    let mut busy = pin!(offload.run(door.work()));
+    assert!(step(busy.as_mut()).await.is_pending());
+    let dropped = Arc::new(());
+    let token = Arc::clone(&dropped);
+    let work = move || {
+        let _token = &token;
+        panic!("never begun");
+    };
+    let mut call = pin!(offload.run::<_, (), ()>(work).timeout(SECOND));
+    assert!(step(call.as_mut()).await.is_pending());
+    tokio::time::advance(SECOND).await;
+    let error = call.as_mut().await.unwrap_err();
+    assert!(
+        matches!(error, Error::TimedOut { attempts: 0, .. }),
+        "{error:?}"
+    );
+    door.open();
+    assert_eq!(busy.await, Ok(7));
+    assert_eq!(offload.run(|| Ok::<_, ()>(1)).await, Ok(1));
+    drop(offload);
+    assert_eq!(
+        Arc::strong_count(&dropped),
+        2,
+        "the call still owns what it never gave"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_wait_limits_the_wait_alone() {
+    let door = Arc::<Door>::default();
+    let offload = Offload::builder()
+        .threads(1)
+        .max_wait(SECOND)
+        .build()
+        .unwrap();
+    let mut busy = pin!(offload.run(door.work()));
+    let mut call = pin!(offload.run(door.work()));
+    assert!(step(busy.as_mut()).await.is_pending());
+    assert!(step(call.as_mut()).await.is_pending());
+    tokio::time::advance(2 * SECOND).await;
+    let refused = call.await.unwrap_err();
+    assert_eq!(refused.refusal(), Some(Refusal::bulkhead_full(2 * SECOND)));
+    assert!(step(busy.as_mut()).await.is_pending());
+    door.open();
+    assert_eq!(busy.await, Ok(7));
+}
+
+#[tokio::test]
+async fn the_result_of_abandoned_work_is_dropped_before_its_slot_comes_back() {
+    struct Tell(Offload, Arc<AtomicUsize>);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            let running = self.0.snapshot().running as usize;
+            self.1.store(10 + running, SeqCst);
+            panic!("in the destructor");
+        }
+    }
+    let (offload, door, told) = (offload(1, 0), Arc::<Door>::default(), Arc::default());
+    let (work, value) = (door.work(), Tell(offload.clone(), Arc::clone(&told)));
+    {
+        let run = move || work().map(|_| value);
+        let mut call = pin!(offload.run(run));
+        assert!(step(call.as_mut()).await.is_pending());
+        until(|| door.inside.load(SeqCst) == 1).await;
+    }
+    assert_eq!(offload.snapshot().abandoned, 1);
+    door.open();
+    until(|| offload.slots.snapshot().in_use == 0).await;
+    assert_eq!(told.load(SeqCst), 11);
+    assert_eq!(offload.run(|| Ok::<_, ()>(1)).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_call_may_be_dropped_at_every_poll() {
+    let offload = offload(1, 4);
+    let check = async |_| {
+        until(|| offload.slots.snapshot().in_use == 0).await;
+        assert_eq!(offload.run(|| Ok::<_, ()>(1)).await, Ok(1));
+        let seen = offload.snapshot();
+        assert_eq!((seen.running, seen.abandoned, seen.queued), (0, 0, 0));
+    };
+    let run = || offload.run(|| Ok::<_, ()>(std::thread::yield_now()));
+    assert!(drop_at_every_poll(run, check).await >= 2);
+    let two = || {
+        let other = offload.run(|| Ok::<_, ()>(()));
+        (run(), async move { assert_eq!(other.await, Ok(())) })
+    };
+    assert!(drop_beside(two, check).await >= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_through_a_pipeline_are_flat() {
+    let retry = Retry::builder()
+        .max_attempts(3)
+        .backoff(Backoff::constant(Duration::ZERO));
+    let pipeline = Pipeline::builder("work").retry(retry).build().unwrap();
+    let offload = offload(2, 0);
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let work = move || match counted.fetch_add(1, SeqCst) {
+        0 | 1 => Err("not yet"),
+        n => Ok(n),
+    };
+    assert_eq!(offload.run_repeatable(work).through(&pipeline).await, Ok(2));
+    let once = offload.run(|| Err::<(), _>("no")).through(&pipeline).await;
+    assert_eq!(once, Err(Error::operation("no")));
+}
+
+#[test]
+fn a_runtime_that_shuts_down_cancels_what_has_not_begun() {
+    let build = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder
+            .worker_threads(1)
+            .max_blocking_threads(1)
+            .build()
+            .unwrap()
+    };
+    let (runtime, door, offload) = (build(), Arc::<Door>::default(), offload(2, 0));
+    let mut running = Box::pin(offload.run(door.work()));
+    let mut waiting = Box::pin(offload.run(door.work()));
+    let mut cx = Context::from_waker(Waker::noop());
+    {
+        let _inside = runtime.enter();
+        assert!(running.as_mut().poll(&mut cx).is_pending());
+        while door.inside.load(SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        // The runtime's one thread is taken: a slot is here, a thread is not.
+        assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(offload.snapshot().queued, 1);
+    }
+    runtime.shutdown_background();
+    door.open();
+    let ended = spin(waiting);
+    assert!(
+        ended == Err(Error::cancelled()) || ended == Ok(7),
+        "{ended:?}"
+    );
+    while offload.slots.snapshot().in_use > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(spin(running), Ok(7));
+    assert_eq!(offload.snapshot().running, 0);
+}
+
+#[test]
+fn work_for_a_runtime_that_is_gone_is_cancelled() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let _inside = handle.enter();
+    let offload = offload(1, 1);
+    let ended = spin(offload.run(|| Ok::<_, ()>(1)));
+    assert_eq!(ended, Err(Error::cancelled()));
+    assert_eq!(offload.slots.snapshot().in_use, 0);
+}
+
+/// Trap 77: the waker of a call looks at the offload when it is woken and dropped.
+#[tokio::test]
+async fn no_waker_is_woken_or_dropped_under_a_lock() {
+    struct Nosy(Offload, Arc<AtomicUsize>);
+    impl Wake for Nosy {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.snapshot();
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            let _ = self.0.snapshot();
+        }
+    }
+    let (offload, door, woken) = (offload(1, 0), Arc::<Door>::default(), Arc::default());
+    let mut call = pin!(offload.run(door.work()));
+    for _ in 0..3 {
+        let nosy = Arc::new(Nosy(offload.clone(), Arc::clone(&woken)));
+        let waker = Waker::from(nosy);
+        let polled = call.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+    door.open();
+    until(|| woken.load(SeqCst) == 1).await;
+    assert_eq!(call.await, Ok(7));
+}
+
+#[tokio::test]
+async fn a_call_can_be_spawned_and_the_limit_changed() {
+    let offload = offload(1, 9);
+    let calls: Vec<_> = (0..9)
+        .map(|n| tokio::spawn(offload.run(move || Ok::<_, ()>(n))))
+        .collect();
+    offload.resize(3);
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), Ok(n));
+    }
+    assert_eq!(offload.snapshot().threads, 3);
+    assert!(format!("{offload:?} {:?}", offload.run(|| Ok::<_, ()>(()))).contains("threads: 3"));
+}
+
+/// The thread is there to be blocked: a blocking call works on it.
+#[tokio::test]
+async fn work_may_wait_for_a_future() {
+    let offload = offload(1, 0);
+    let inner = offload.run(|| blocking::run(async { 7 })).await;
+    assert_eq!(inner, Ok(7));
+}
