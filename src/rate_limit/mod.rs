@@ -194,6 +194,14 @@ impl RateLimiter {
         })
     }
 
+    /// The same limiter, for one who waits as long as it takes.
+    pub(crate) fn patient(&self) -> Self {
+        Self {
+            max_wait: Duration::MAX,
+            ..self.clone()
+        }
+    }
+
     /// Changes the rate from now on.
     ///
     /// The permits that are saved up stay. Those who wait keep their order and are due

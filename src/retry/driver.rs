@@ -164,6 +164,28 @@ impl<R, P, I, T, E, O> Retrying<R, P, I, T, E, O> {
     }
 }
 
+impl<R, P, I, T, E, O> Retrying<R, P, I, T, E, O> {
+    /// What is started again.
+    pub(crate) fn inner(&self) -> &O {
+        &self.inner
+    }
+
+    /// As [`inner`](Self::inner), to be changed.
+    pub(crate) fn inner_mut(&mut self) -> &mut O {
+        &mut self.inner
+    }
+
+    /// As [`inner`](Self::inner), by value.
+    pub(crate) fn into_inner(self) -> O {
+        self.inner
+    }
+
+    /// Forgets what came before: the attempt in flight is the first of a new call.
+    pub(crate) fn begin_anew(&mut self) {
+        self.course.end();
+    }
+}
+
 impl<B: Delays, C, H> Retry<B, C, H> {
     /// Counts the attempt that has ended; the wait before the next, if there is to be one.
     #[inline]

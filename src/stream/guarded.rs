@@ -1,0 +1,290 @@
+//! A stream with limits.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Background;
+use super::limit::Limit;
+use crate::error::{Error, Progress, Refusal};
+use crate::policy::{Acquire, CallContext};
+use crate::rate_limit::RateLimiter;
+
+pin_project! {
+    /// A stream whose errors are those of an operation.
+    #[must_use = "a stream does nothing unless polled"]
+    pub struct Flat<S> {
+        #[pin]
+        stream: S,
+    }
+}
+
+impl<S> Flat<S> {
+    pub(super) const fn new(stream: S) -> Self {
+        Self { stream }
+    }
+}
+
+impl<S, T, E> Stream for Flat<S>
+where
+    S: Stream<Item = Result<T, E>>,
+{
+    type Item = Result<T, Error<E>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = ready!(self.project().stream.poll_next(cx));
+        Poll::Ready(item.map(|item| item.map_err(Error::operation)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.stream.size_hint()
+    }
+}
+
+/// A stream with limits: made by [`ResilientStream`](super::ResilientStream).
+///
+/// Defaults, in one place; the last one given of each counts:
+///
+/// | setting | default | why |
+/// |---|---|---|
+/// | `time_limit_each` | none | only you know how quiet the source may be |
+/// | `time_limit` | none | a stream may be without end |
+/// | `rate_limit` | none | |
+///
+/// # Errors
+///
+/// The source's own errors, after which it may go on; [`Error::TimedOut`];
+/// [`Refusal::RateLimited`] when the next permit would come only after the end of the whole
+/// time, and [`Refusal::TooLarge`] when a permit costs more than the limiter ever has.
+///
+/// # Cancel safety
+///
+/// Dropping a `next` loses nothing: the permit that was taken, or the place in the limiter's
+/// queue, and the item that was asked for, are the next one's. Dropping the stream drops its
+/// source and leaves the queue.
+#[must_use = "a stream does nothing unless polled"]
+pub struct Guarded<S> {
+    /// `None` once it has ended.
+    source: Option<Source<S>>,
+    whole: Limit,
+    each: Limit,
+    limiter: Option<RateLimiter>,
+    waiting: Option<Box<Acquire<RateLimiter>>>,
+    /// An item was asked for, and has not come.
+    asked: bool,
+    /// Whether anything was asked for.
+    begun: bool,
+}
+
+struct Source<S> {
+    // Dropped first: when the token tells others, the stream has gone.
+    stream: Pin<Box<S>>,
+    tokens: Vec<DropGuard>,
+}
+
+impl<S> Guarded<S> {
+    pub(super) fn new(stream: S) -> Self {
+        let stream = Box::pin(stream);
+        let tokens = Vec::new();
+        Self {
+            source: Some(Source { stream, tokens }),
+            whole: Limit::none(),
+            each: Limit::none(),
+            limiter: None,
+            waiting: None,
+            asked: false,
+            begun: false,
+        }
+    }
+
+    /// Limits the time from asking for an item to getting it. The wait for a permit is not
+    /// counted: that is not the source's.
+    ///
+    /// When it passes, the item is an [`Error::TimedOut`], and the stream goes on: what is
+    /// late may still come, and the limit begins anew when it is asked for again. Drop the
+    /// stream to end it, or let [`resume()`](super::resume()) open it again.
+    pub fn time_limit_each(mut self, limit: Duration) -> Self {
+        self.each = Limit::new(limit);
+        self
+    }
+
+    /// Limits the time from the first time an item is asked for to the end.
+    ///
+    /// When it passes, the source is dropped at once; the last item is an
+    /// [`Error::TimedOut`]. An item that is ready in the very poll in which the limit passes
+    /// is still given, and none is asked for after it.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.whole = Limit::new(limit);
+        self
+    }
+
+    /// Takes a permit for each item, before it is asked for, and waits for it as long as that
+    /// takes, whatever the limiter's own maximum wait: a stream is slowed down, not refused.
+    ///
+    /// A permit that would come only after the end of the whole time ends the stream at once,
+    /// with [`Refusal::RateLimited`].
+    pub fn rate_limit(mut self, limiter: &RateLimiter) -> Self {
+        self.limiter = Some(limiter.patient());
+        self.waiting = None;
+        self
+    }
+
+    /// Cancels `token` when the source goes: the stream is dropped, has ended, or its whole
+    /// time has passed. Those who work for this stream then know that nobody listens.
+    pub fn cancel_on_drop(mut self, token: CancellationToken) -> Self {
+        let guard = token.drop_guard();
+        if let Some(source) = &mut self.source {
+            source.tokens.push(guard);
+        }
+        self
+    }
+
+    /// The next item, `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// An item may be one; see the type's text.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses no item.
+    pub async fn next<T, E>(&mut self) -> Option<Result<T, Error<E>>>
+    where
+        S: Stream<Item = Result<T, Error<E>>>,
+    {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Asks for items ahead, at most `buffer` of them (at least 1), in a task of its own.
+    ///
+    /// The task starts when the first item is asked for. It is aborted when the returned
+    /// stream is dropped, at the source's next await. See [`Background`].
+    pub fn in_background<T, E>(self, buffer: usize) -> Background<T, E>
+    where
+        S: Stream<Item = Result<T, Error<E>>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        Background::new(self, buffer)
+    }
+
+    /// Waits for the permit of the next item.
+    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let Some(limiter) = &self.limiter else {
+            return Poll::Ready(Ok(()));
+        };
+        let call = CallContext::root().until(self.whole.begin());
+        let waiting = &mut self.waiting;
+        let acquire = waiting.get_or_insert_with(|| Box::new(Acquire::new(limiter.clone())));
+        let permit = ready!(acquire.poll_within(&call, cx));
+        *waiting = None;
+        // What was taken is spent: there is nothing to hold on to.
+        Poll::Ready(permit.map(drop))
+    }
+
+    /// Whether the time of the whole or of the item has passed.
+    fn poll_limits<E>(&mut self, cx: &mut Context<'_>) -> Poll<Error<E>> {
+        if self.whole.poll(cx).is_ready() {
+            return Poll::Ready(self.out_of_time());
+        }
+        if !self.asked {
+            return Poll::Pending;
+        }
+        ready!(self.each.poll(cx));
+        self.each.clear();
+        let late = Error::timed_out(self.each.span);
+        Poll::Ready(late.after(Progress::started(1)))
+    }
+
+    fn out_of_time<E>(&mut self) -> Error<E> {
+        let begun = u32::from(self.begun);
+        self.end();
+        Error::timed_out(self.whole.span).after(Progress::started(begun))
+    }
+
+    fn end(&mut self) {
+        self.whole.clear();
+        self.each.clear();
+        self.waiting = None;
+        self.source = None;
+    }
+}
+
+impl<S, T, E> Stream for Guarded<S>
+where
+    S: Stream<Item = Result<T, Error<E>>>,
+{
+    type Item = Result<T, Error<E>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.source.is_none() {
+            return Poll::Ready(None);
+        }
+        if !this.asked {
+            if this.whole.has_passed() {
+                return Poll::Ready(Some(Err(this.out_of_time())));
+            }
+            this.whole.begin();
+            match this.poll_permit(cx) {
+                Poll::Pending => return this.poll_limits(cx).map(|late| Some(Err(late))),
+                Poll::Ready(Err(reason)) => {
+                    this.end();
+                    return Poll::Ready(Some(Err(Error::refused(reason))));
+                }
+                Poll::Ready(Ok(())) => this.asked = true,
+            }
+        }
+        this.poll_item(cx)
+    }
+}
+
+impl<S, T, E> Guarded<S>
+where
+    S: Stream<Item = Result<T, Error<E>>>,
+{
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error<E>>>> {
+        let Some(source) = &mut self.source else {
+            return Poll::Ready(None);
+        };
+        self.begun = true;
+        match source.stream.as_mut().poll_next(cx) {
+            Poll::Pending => self.poll_limits(cx).map(|late| Some(Err(late))),
+            Poll::Ready(Some(item)) => {
+                self.asked = false;
+                self.each.clear();
+                Poll::Ready(Some(item))
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// The source is in a box, and nothing else is pinned.
+impl<S> Unpin for Guarded<S> {}
+
+impl<S> fmt::Debug for Flat<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flat").finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for Guarded<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded")
+            .field("time_limit_each", &self.each.span)
+            .field("time_limit", &self.whole.span)
+            .field("limiter", &self.limiter)
+            .field("ended", &self.source.is_none())
+            .finish_non_exhaustive()
+    }
+}
