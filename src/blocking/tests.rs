@@ -149,14 +149,17 @@ fn a_thread_of_an_offload_may_be_blocked() {
 #[test]
 fn tasks_go_on_between_the_calls() {
     static STEPS: AtomicUsize = AtomicUsize::new(0);
-    let task = run(async {
-        tokio::spawn(async {
-            for _ in 0..3 {
-                sleep(MS).await;
-                STEPS.fetch_add(1, SeqCst);
-            }
-        })
-    });
+    let steps = async {
+        for _ in 0..3 {
+            sleep(MS).await;
+            STEPS.fetch_add(1, SeqCst);
+        }
+    };
+    let mut task = None;
+    run(async {
+        task = Some(tokio::spawn(steps));
+    })
+    .unwrap();
     let task = task.unwrap();
     while !task.is_finished() {
         std::thread::yield_now();

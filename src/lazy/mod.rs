@@ -40,7 +40,8 @@ use state::State;
 /// |---|---|---|
 /// | pipeline | none: one attempt each time someone asks | an initialiser that may be repeated says so |
 ///
-/// A failure is cloned for each caller; use an `Arc<E>` where `E` cannot be.
+/// A failure is cloned for each caller. Where it cannot be (an [`io::Error`](std::io::Error)),
+/// let the initialiser share it: `connect().await.map_err(Arc::new)`.
 ///
 /// # Errors
 ///
@@ -107,10 +108,12 @@ struct Execution<T, E> {
     attempts: Arc<AtomicU32>,
 }
 
+type Shares<T, E> = State<Execution<T, E>, Waker, Arc<Error<E>>, ThreadId>;
+
 /// What the wakers of an execution hold. The value is not in here: a forgotten waker does not
 /// keep it.
 struct Shared<T, E> {
-    state: Lock<State<Execution<T, E>, Waker, Arc<Error<E>>, ThreadId>>,
+    state: Lock<Shares<T, E>>,
 }
 
 impl<T: Send + 'static, E: Send + 'static> Lazy<T, E> {
@@ -176,7 +179,10 @@ impl<T, E> Lazy<T, E> {
     /// # Cancel safety
     ///
     /// Dropping it leaves the initialiser to the others.
-    pub fn get(&self) -> Get<'_, T, E> {
+    pub fn get(&self) -> Get<'_, T, E>
+    where
+        E: Clone,
+    {
         Get::new(self)
     }
 

@@ -147,7 +147,7 @@ async fn the_leader_may_go_away_at_every_poll_and_one_execution_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_may_be_dropped_at_every_poll() {
-    let cell: Mutex<Option<(Arc<Lazy<usize, &str>>, Arc<Count>)>> = Mutex::new(None);
+    let cell = Mutex::new(None);
     let fresh = || {
         let count = Arc::default();
         let lazy = Arc::new(slow(&count, 0));
@@ -387,7 +387,7 @@ async fn the_initialiser_wakes_whoever_is_there_and_not_the_one_who_began() {
 async fn a_wait_can_be_spawned_and_shared() {
     fn send<T: Send>(_: &T) {}
     fn share<T: Send + Sync>(_: &T) {}
-    let lazy = Lazy::<u8, String>::new(|| pending());
+    let lazy = Lazy::<u8, String>::new(pending);
     send(&lazy.get());
     share(&lazy);
     assert!(format!("{lazy:?} {:?}", lazy.get()).contains("running: false"));

@@ -239,13 +239,11 @@ impl<T, E> Job<T, E> {
         // A waker's clone and drop are foreign code: both happen outside of the lock.
         let mut waker = Some(cx.waker().clone());
         let mut desk = self.0.desk.lock();
-        match desk.stage.take_result() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                mem::swap(&mut desk.caller, &mut waker);
-                Poll::Pending
-            }
+        if let Some(result) = desk.stage.take_result() {
+            return Poll::Ready(result);
         }
+        mem::swap(&mut desk.caller, &mut waker);
+        Poll::Pending
     }
 
     /// Gives the work up; how far it came.
@@ -258,8 +256,7 @@ impl<T, E> Job<T, E> {
         drop(caller);
         match left {
             Left::Unrun(_) | Left::Nothing => Progress::none(),
-            Left::Begun => Progress::started(1),
-            Left::Ended(Ok(_)) => Progress::started(1),
+            Left::Begun | Left::Ended(Ok(_)) => Progress::started(1),
             Left::Ended(Err(error)) => Progress::new(error.attempts(), error.into_last()),
         }
     }
@@ -319,6 +316,10 @@ mod tests {
     }
 
     /// A slow, obvious reference: what has happened to one piece of work, as flags.
+    #[expect(
+        clippy::struct_excessive_bools,
+        reason = "that is what makes it obvious"
+    )]
     #[derive(Clone, Copy, Debug, Default)]
     struct Seen {
         begun: bool,

@@ -128,7 +128,7 @@ where
             match &mut self.stage {
                 Stage::Idle => {
                     if Handle::try_current().is_err() {
-                        return self.refuse(NO_RUNTIME, call);
+                        return refuse(NO_RUNTIME, call);
                     }
                     let slots = self.offload.slots.clone();
                     self.stage = Stage::Waiting(Box::new(Acquire::new(slots)));
@@ -140,18 +140,18 @@ where
                         .and_then(|slot| runtime.and_then(|runtime| self.give(&runtime, slot)));
                     match given {
                         Ok(job) => self.stage = Stage::Given(job),
-                        Err(reason) => return self.refuse(reason, call),
+                        Err(reason) => return refuse(reason, call),
                     }
                 }
                 Stage::Given(job) => return job.poll(cx),
             }
         }
     }
+}
 
-    fn refuse(&self, reason: Refusal, call: &CallContext<'_>) -> Poll<Outcome<Self>> {
-        call.emit(EventKind::Refused(reason));
-        Poll::Ready(Err(Error::refused(reason)))
-    }
+fn refuse<T, E>(reason: Refusal, call: &CallContext<'_>) -> Poll<Result<T, Error<E>>> {
+    call.emit(EventKind::Refused(reason));
+    Poll::Ready(Err(Error::refused(reason)))
 }
 
 /// Whoever waits for the work waits for it alone: the task is not joined.

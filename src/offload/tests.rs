@@ -147,7 +147,7 @@ async fn a_limit_that_passes_in_the_queue_leaves_the_work_unrun() {
     let dropped = Arc::new(());
     let token = Arc::clone(&dropped);
     let work = move || {
-        let _token = &token;
+        drop(Arc::clone(&token));
         panic!("never begun");
     };
     let mut call = pin!(offload.run::<_, (), ()>(work).timeout(SECOND));
@@ -223,7 +223,12 @@ async fn a_call_may_be_dropped_at_every_poll() {
         let seen = offload.snapshot();
         assert_eq!((seen.running, seen.abandoned, seen.queued), (0, 0, 0));
     };
-    let run = || offload.run(|| Ok::<_, ()>(std::thread::yield_now()));
+    let run = || {
+        offload.run(|| {
+            std::thread::yield_now();
+            Ok::<_, ()>(())
+        })
+    };
     assert!(drop_at_every_poll(run, check).await >= 2);
     let two = || {
         let other = offload.run(|| Ok::<_, ()>(()));

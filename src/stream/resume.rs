@@ -77,6 +77,10 @@ use crate::retry::{Backoff, BackoffDelays, Classify, Delays, Retry, RetryHook, R
 /// # Ok(())
 /// # }
 /// ```
+#[expect(
+    clippy::type_complexity,
+    reason = "it is inferred, and nobody writes it"
+)]
 pub fn resume<C, Open, Seen, Fut, S, T, E>(
     cursor: C,
     open: Open,

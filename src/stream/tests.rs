@@ -273,7 +273,7 @@ async fn a_background_stream_that_is_dropped_ends_its_task() {
     for polls in 0..6 {
         let held = Arc::clone(&alive);
         let source = slow((0..).map(|n| (2, Ok(n))).take(99)).inspect(move |_| {
-            let _held = &held;
+            drop(Arc::clone(&held));
         });
         let mut items = Box::pin(source).in_background(2);
         for _ in 0..polls {
@@ -377,7 +377,9 @@ async fn a_flapping_source_does_not_reset_the_back_off() {
     let error = last.as_ref().unwrap_err();
     assert_eq!((error.attempts(), error.last()), (50, Some(&"reset")));
     let opened = opened.borrow();
-    let gaps = opened.windows(2).map(|two| (two[1] - two[0]).as_millis());
+    let gaps = opened
+        .windows(2)
+        .map(|two| two[1].saturating_sub(two[0]).as_millis());
     let expected = (0..49u32).map(|n| 10 + (1u128 << n.min(10)).min(1000));
     assert_eq!(gaps.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
@@ -488,7 +490,7 @@ async fn no_source_is_held_while_a_retry_waits() {
         let held = Rc::clone(&alive);
         ready(Ok(slow([(0, Ok(after + 1)), (0, Err("reset"))]).inspect(
             move |_| {
-                let _held = &held;
+                drop(Rc::clone(&held));
             },
         )))
     };

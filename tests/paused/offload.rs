@@ -93,7 +93,10 @@ async fn a_deadline_that_has_come_starts_no_thread() {
     begins(&offload, 1).await;
     let touched = Arc::new(());
     let mine = Arc::clone(&touched);
-    let work = move || Ok::<_, Oops>(drop(mine));
+    let work = move || {
+        drop(mine);
+        Ok::<_, Oops>(())
+    };
     let late = offload.run(work).timeout(Duration::ZERO).await.unwrap_err();
     assert_eq!(late.attempts(), 0);
     assert_eq!(Arc::strong_count(&touched), 1, "dropped unrun");
