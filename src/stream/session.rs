@@ -36,7 +36,7 @@ impl Stability {
 
 /// A source as an operation: an attempt opens it and reads it to its end.
 ///
-/// What it reads is handed out on the way, by [`take_event`](Self::take_event): while there is
+/// What it reads is handed out on the way, by `take_event`: while there is
 /// an event, `Pending` says nothing else.
 pub struct Session<C, Open, Seen, Fut, S, T, E> {
     cursor: C,
@@ -53,11 +53,13 @@ pub struct Session<C, Open, Seen, Fut, S, T, E> {
 enum Stage<Fut, S> {
     Idle,
     Opening(Pin<Box<Fut>>),
-    Reading {
-        source: Pin<Box<S>>,
-        since: Instant,
-        items: u64,
-    },
+    Reading(Reading<S>),
+}
+
+struct Reading<S> {
+    source: Pin<Box<S>>,
+    since: Instant,
+    items: u64,
 }
 
 /// What the one who drives the retry is to do before anything else.
@@ -96,9 +98,9 @@ impl<C, Open, Seen, Fut, S, T, E> Session<C, Open, Seen, Fut, S, T, E> {
     fn end(&mut self, result: Result<(), Error<E>>) -> Poll<Result<(), Error<E>>> {
         self.each.clear();
         let stable = match mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Reading { since, items, .. } => {
-                let lasted = time::now().since(since);
-                self.stability.is_reached(lasted, items)
+            Stage::Reading(reading) => {
+                let lasted = time::now().since(reading.since);
+                self.stability.is_reached(lasted, reading.items)
             }
             Stage::Idle | Stage::Opening(_) => false,
         };
@@ -138,29 +140,35 @@ where
                 Poll::Pending => return self.poll_limit(cx),
                 Poll::Ready(Err(error)) => return self.end(Err(Error::operation(error))),
                 Poll::Ready(Ok(source)) => {
-                    self.stage = Stage::Reading {
+                    self.stage = Stage::Reading(Reading {
                         source: Box::pin(source),
                         since: time::now(),
                         items: 0,
-                    }
+                    });
                 }
             }
         }
         self.poll_item(cx)
     }
 
+    /// What is polled is out of the stage meanwhile: a source that panics is dropped, and
+    /// opened again from what was seen if anyone asks once more.
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
-        let Stage::Reading { source, items, .. } = &mut self.stage else {
+        let Stage::Reading(mut reading) = mem::replace(&mut self.stage, Stage::Idle) else {
             return Poll::Pending;
         };
-        match source.as_mut().poll_next(cx) {
+        let polled = reading.source.as_mut().poll_next(cx);
+        if let Poll::Ready(Some(Ok(item))) = &polled {
+            (self.seen)(&mut self.cursor, item);
+            reading.items = reading.items.saturating_add(1);
+            self.each.clear();
+        }
+        self.stage = Stage::Reading(reading);
+        match polled {
             Poll::Pending => self.poll_limit(cx),
             Poll::Ready(None) => self.end(Ok(())),
             Poll::Ready(Some(Err(error))) => self.end(Err(Error::operation(error))),
             Poll::Ready(Some(Ok(item))) => {
-                (self.seen)(&mut self.cursor, &item);
-                *items = items.saturating_add(1);
-                self.each.clear();
                 self.event = Some(Event::HandOut(item));
                 Poll::Pending
             }
@@ -219,7 +227,7 @@ impl<C: fmt::Debug, Open, Seen, Fut, S, T, E> fmt::Debug for Session<C, Open, Se
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("cursor", &self.cursor)
-            .field("reading", &matches!(self.stage, Stage::Reading { .. }))
+            .field("reading", &matches!(self.stage, Stage::Reading(_)))
             .finish_non_exhaustive()
     }
 }

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{Error, Refusal};
 use crate::retry::{Backoff, Jitter, Retry};
-use crate::testing::{drop_at_every_poll, drop_beside, sleep, spin};
+use crate::testing::{catch_panic, drop_at_every_poll, drop_beside, sleep, spin};
 use crate::time::now;
 
 const MS: Duration = Duration::from_millis(1);
@@ -554,6 +554,42 @@ async fn streams_can_be_spawned() {
     let mut items = endless().time_limit_each(SECOND);
     let told = tokio::spawn(async move { items.next().await });
     assert_eq!(told.await.unwrap(), Some(Ok(0)));
+}
+
+/// Trap 76: the source, the factory and the cursor's closure panic; what is asked for
+/// afterwards goes on from what was handed out.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_any_callback_loses_no_item() {
+    let turn = Cell::new(0);
+    let bomb = |at: u32| {
+        turn.set(turn.get() + 1);
+        assert!(turn.get() != at, "turn {at}");
+    };
+    for at in 1..12 {
+        turn.set(0);
+        let open = |after: u32| {
+            bomb(at);
+            let items = stream::iter(after + 1..=3).map(|n| {
+                bomb(at);
+                Ok::<_, &str>(n)
+            });
+            ready(Ok(items))
+        };
+        let mut items = resume(0, open, |last, n| {
+            bomb(at);
+            *last = *n;
+        });
+        let (mut told, mut panics) = (Vec::new(), 0);
+        loop {
+            match catch_panic(items.next()).await {
+                Ok(Some(item)) => told.push(item.unwrap()),
+                Ok(None) => break,
+                Err(_) => panics += 1,
+            }
+        }
+        assert_eq!(told, [1, 2, 3], "at {at}");
+        assert_eq!(panics, u32::from(at <= 7), "at {at}");
+    }
 }
 
 /// What a source does once it is opened, or instead.
