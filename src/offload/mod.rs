@@ -56,6 +56,10 @@ use job::Threads;
 /// [`attempts`](crate::Error::attempts) says whether the work had begun (1: it goes on) or not
 /// (0: it never will).
 ///
+/// To send it through a pipeline use [`through`](Call::through):
+/// `pipeline.call(|| offload.run(work))` works as well, and its errors nest
+/// ([`Error::flatten`](crate::Error::flatten)).
+///
 /// # Cancel safety
 ///
 /// Dropping the call leaves the queue; work that has not begun is dropped unrun, and at once.

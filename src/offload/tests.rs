@@ -356,3 +356,35 @@ async fn work_may_wait_for_a_future() {
     let inner = offload.run(|| blocking::run(async { 7 })).await;
     assert_eq!(inner, Ok(7));
 }
+
+/// Real threads, callers that come and are aborted: in the end the counts are whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_on_many_threads_leaves_nothing_behind() {
+    let offload = offload(3, 1000);
+    for round in 0..30 {
+        let callers: Vec<_> = (0..30)
+            .map(|n| {
+                let work = move || {
+                    for _ in 0..(n % 7) * 50 {
+                        std::hint::spin_loop();
+                    }
+                    Ok::<_, ()>(n)
+                };
+                tokio::spawn(offload.run(work))
+            })
+            .collect();
+        for (n, caller) in callers.iter().enumerate() {
+            if (n + round) % 3 == 0 {
+                caller.abort();
+            }
+        }
+        for (n, caller) in callers.into_iter().enumerate() {
+            if let Ok(told) = caller.await {
+                assert_eq!(told, Ok(n));
+            }
+        }
+        until(|| offload.slots.snapshot().in_use == 0).await;
+        let seen = offload.snapshot();
+        assert_eq!((seen.running, seen.abandoned, seen.queued), (0, 0, 0));
+    }
+}

@@ -65,9 +65,10 @@ where
 ///
 /// # Cancel safety
 ///
-/// Dropping a `next` loses nothing: the permit that was taken, or the place in the limiter's
-/// queue, and the item that was asked for, are the next one's. Dropping the stream drops its
-/// source and leaves the queue.
+/// Dropping a `next` loses nothing: the permit that was taken and the item that was asked for
+/// are the next one's. It leaves the limiter's queue, where it would hold up others; one who
+/// uses `poll_next` by hand, and stops, stays there until the stream is dropped. Dropping the
+/// stream drops its source and leaves the queue.
 #[must_use = "a stream does nothing unless polled"]
 pub struct Guarded<S> {
     /// `None` once it has ended.
@@ -158,7 +159,8 @@ impl<S> Guarded<S> {
     where
         S: Stream<Item = Result<T, Error<E>>>,
     {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+        let asking = Asking(self);
+        poll_fn(|cx| Pin::new(&mut *asking.0).poll_next(cx)).await
     }
 
     /// Asks for items ahead, at most `buffer` of them (at least 1), in a task of its own.
@@ -213,6 +215,16 @@ impl<S> Guarded<S> {
         self.each.clear();
         self.waiting = None;
         self.source = None;
+    }
+}
+
+/// One who asks by `next`, and may be dropped: a place in the queue is not kept for one who
+/// may never come back.
+struct Asking<'a, S>(&'a mut Guarded<S>);
+
+impl<S> Drop for Asking<'_, S> {
+    fn drop(&mut self) {
+        self.0.waiting = None;
     }
 }
 

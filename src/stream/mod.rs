@@ -31,7 +31,8 @@ use crate::rate_limit::RateLimiter;
 /// Puts limits around any stream of `Result`s.
 ///
 /// The methods chain, in any order: the first one makes a [`Guarded`], whose own methods of
-/// the same names add to it, and the errors do not nest.
+/// the same names add to it, and the errors do not nest. A stream of plain items becomes one of
+/// results by `map(Ok::<_, Infallible>)`.
 ///
 /// # Examples
 ///

@@ -58,13 +58,14 @@ use crate::retry::{Backoff, BackoffDelays, Classify, Delays, Retry, RetryHook, R
 /// use futures_util::stream;
 /// use mainstay::stream::resume;
 /// use mainstay::retry::{Backoff, Retry};
+/// use std::io::{Error, ErrorKind};
 /// use std::time::Duration;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // A server that is cut off after each second item.
 /// let open = async |after: u32| {
 ///     let items = (after + 1..=5).map(Ok).take(2);
-///     let cut = (after < 3).then_some(Err("connection reset"));
+///     let cut = (after < 3).then(|| Err(Error::from(ErrorKind::ConnectionReset)));
 ///     Ok(stream::iter(items.chain(cut)))
 /// };
 /// let retry = Retry::builder().backoff(Backoff::constant(Duration::ZERO)).build()?;
