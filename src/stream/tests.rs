@@ -651,3 +651,68 @@ proptest! {
         prop_assert_eq!(told, (0..ITEMS).map(Ok).collect::<Vec<_>>());
     }
 }
+
+/// When each item comes, as a slow and obvious calculation: in milliseconds, `(when, what)`,
+/// where `None` is a time limit. The consumer pauses after each item and asks again at once
+/// after a late one.
+fn calculated(items: &[(u64, u64)], each: u64, whole: u64) -> Vec<(u64, Option<usize>)> {
+    let (mut at, mut told) = (0, Vec::new());
+    for (number, (gap, pause)) in items.iter().enumerate() {
+        if number > 0 && at >= whole {
+            told.push((at, None));
+            return told;
+        }
+        let comes = at + gap;
+        loop {
+            if comes <= whole && comes <= at + each {
+                break;
+            }
+            if whole <= at + each {
+                told.push((whole, None));
+                return told;
+            }
+            at += each;
+            told.push((at, None));
+        }
+        told.push((comes, Some(number)));
+        at = comes + pause;
+    }
+    if at >= whole {
+        told.push((at, None));
+    }
+    told
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_limits_are_those_of_the_calculation(
+        items in prop::collection::vec((0..12u64, prop_oneof![Just(0), 0..12u64]), 1..12),
+        each in 1..8u64,
+        whole in prop_oneof![1..60u64, Just(10_000)],
+    ) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        let told = runtime.block_on(async {
+            let source = slow(items.iter().enumerate().map(|(n, item)| {
+                (item.0, Ok(u32::try_from(n).unwrap()))
+            }));
+            let span = Duration::from_millis;
+            let mut guarded = source.time_limit(span(whole)).time_limit_each(span(each));
+            let (begun, mut told) = (now(), Vec::new());
+            while let Some(item) = guarded.next().await {
+                let when = u64::try_from(now().since(begun).as_millis()).unwrap();
+                told.push((when, item.as_ref().ok().map(|n| *n as usize)));
+                if let Ok(n) = item {
+                    match items[n as usize].1 {
+                        0 => {}
+                        pause => sleep(span(pause)).await,
+                    }
+                }
+            }
+            told
+        });
+        prop_assert_eq!(told, calculated(&items, each, whole));
+    }
+}
