@@ -21,7 +21,10 @@ static BACKGROUND: Lock<Option<Background>> = Lock::new(None);
 
 /// The runtime, started if need be. A failure is not remembered.
 pub(super) fn handle() -> Result<Handle, Refusal> {
-    let process = process::id();
+    handle_of(process::id())
+}
+
+pub(super) fn handle_of(process: u32) -> Result<Handle, Refusal> {
     let mut background = BACKGROUND.lock();
     if let Some(running) = background.as_ref() {
         if running.process == process {

@@ -249,3 +249,18 @@ fn a_stray_unpark_wakes_nobody() {
     }));
     assert_eq!(out, Ok(3));
 }
+
+/// A fork leaves the child without the thread: it is told by its number, which is another.
+#[test]
+fn a_child_process_starts_a_thread_of_its_own() {
+    let thread_of = |process| {
+        let handle = runtime::handle_of(process).unwrap();
+        run(handle.spawn(async { thread::current().id() }))
+            .unwrap()
+            .unwrap()
+    };
+    let own = std::process::id();
+    let (parent, child) = (thread_of(own), thread_of(own.wrapping_add(1)));
+    assert_ne!(parent, child);
+    assert_eq!(seven(), Ok(7));
+}
