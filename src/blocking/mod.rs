@@ -15,7 +15,7 @@
 //! | a task, a `block_on`, a `LocalSet`, another blocking call's future | [`Refusal::InsideRuntime`] |
 //! | tokio's own `spawn_blocking` and `block_in_place` | [`Refusal::InsideRuntime`]: it cannot be told from a task by any means that tokio offers; use `Handle::block_on` there, or an `Offload` |
 //! | a thread that has entered a runtime (`Handle::enter`) | [`Refusal::InsideRuntime`], likewise |
-//! | a destructor of a thread-local value | a refusal, since tokio's own have gone |
+//! | a destructor of a thread-local value | works, or is refused once tokio's own have gone |
 //!
 //! There is never a panic and never a deadlock of its own. A thread of an `Offload` may drive a
 //! runtime of its own by `block_on`: a blocking call in there blocks that one.
