@@ -95,6 +95,21 @@ fn outside_of_a_runtime_it_is_refused() {
     let refused = spin(offload.run(|| Ok::<_, ()>(7))).unwrap_err();
     assert_eq!(refused.refusal(), Some(super::run::NO_RUNTIME));
     assert_eq!(offload.slots.snapshot().in_use, 0);
+    // Also where it would have to wait, for which there is no timer.
+    let _busy = offload.slots.try_acquire(1);
+    let refused = spin(offload.run(|| Ok::<_, ()>(7))).unwrap_err();
+    assert_eq!(refused.refusal(), Some(super::run::NO_RUNTIME));
+}
+
+/// No wait is begun that could not end before the deadline.
+#[tokio::test(start_paused = true)]
+async fn a_call_without_time_left_does_not_wait() {
+    let offload = offload(1, 1);
+    let busy = offload.slots.try_acquire(1).unwrap();
+    let call = offload.run(|| Ok::<_, ()>(7)).timeout(Duration::ZERO);
+    let full = Refusal::bulkhead_full(Duration::ZERO);
+    assert_eq!(call.await, Err(Error::refused(full)));
+    drop(busy);
 }
 
 #[tokio::test]
