@@ -467,6 +467,10 @@ async fn a_source_that_is_too_late_is_opened_again() {
     let items = resume(0, open, |last, n| *last = *n).time_limit_each(10 * MS);
     assert_eq!(all(items.retry(patient(MS))).await, [Ok(1), Ok(2), Ok(3)]);
     assert_eq!(opened.get(), 3);
+    // The limit is that of each item, not of all.
+    let once = async |_: u32| Ok(slow((1..=5).map(|n| (6, Ok(n)))));
+    let items = resume(0, once, |_, _| ()).time_limit_each(10 * MS);
+    assert!(all(items).await.into_iter().map(Result::unwrap).eq(1..=5));
     let never = |_: u32| pending::<Result<stream::Empty<Item>, &str>>();
     let items = resume(0, never, |_, _| ()).time_limit_each(10 * MS);
     let told = all(items.retry(Retry::exponential(MS))).await;
