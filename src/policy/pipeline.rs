@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Attempt, Call, Identity, IntoPolicy, Policy, Stack};
+use super::{Attempt, Call, Identity, IntoPolicy, Part, Policy, Stack};
 use crate::bulkhead::Bulkhead;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::config::ConfigError;
@@ -166,6 +166,16 @@ impl<P> Pipeline<P> {
     {
         let Shared { source, policy } = &*self.shared;
         Call::new(policy.wrap(operation), Some(source))
+    }
+
+    /// As [`run`](Self::run), as an operation: for one who drives many.
+    pub(crate) fn part<'a, O>(&'a self, operation: O) -> Part<'a, P::Operation>
+    where
+        O: Operation,
+        P: Policy<'a, O>,
+    {
+        let Shared { source, policy } = &*self.shared;
+        Part::new(policy.wrap(operation), Some(source))
     }
 }
 

@@ -1,0 +1,151 @@
+//! The gathers that are awaited: for all outcomes, and for the first error.
+
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::driver::{Driver, Supply};
+use super::item::Item;
+use super::outcome::{Gathered, ItemError};
+use super::progress::Listen;
+use crate::error::Error;
+
+/// A gather that is awaited for every outcome.
+///
+/// # Cancel safety
+///
+/// Dropping it drops all that is in flight, and the outcomes so far.
+#[must_use = "a gather does nothing unless awaited"]
+pub struct Collect<F, H, R, O, T, E> {
+    driver: Driver<F, H, R, O>,
+    /// By the numbers of their items. Each one that is pulled has one in the end.
+    outcomes: Vec<Option<Result<T, Error<E>>>>,
+}
+
+// Nothing is pinned in it.
+impl<F, H, R, O, T, E> Unpin for Collect<F, H, R, O, T, E> {}
+
+impl<F, H, R, O, T, E> Collect<F, H, R, O, T, E> {
+    pub(super) fn new(driver: Driver<F, H, R, O>) -> Self {
+        Self {
+            driver,
+            outcomes: Vec::new(),
+        }
+    }
+}
+
+impl<F, H, R, O, T, E> Future for Collect<F, H, R, O, T, E>
+where
+    F: Supply<Raw = R, Item = O>,
+    O: Item<Output = T, Error = E>,
+    H: Listen,
+{
+    type Output = Gathered<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gathered<T, E>> {
+        let this = self.get_mut();
+        while let Some((index, outcome)) = ready!(this.driver.poll_finished(cx)) {
+            place(&mut this.outcomes, index, outcome);
+        }
+        let outcomes = mem::take(&mut this.outcomes);
+        let all = outcomes.into_iter().flatten().collect();
+        Poll::Ready(Gathered::new(all, this.driver.is_complete()))
+    }
+}
+
+fn place<T>(outcomes: &mut Vec<Option<T>>, index: usize, outcome: T) {
+    if index == outcomes.len() {
+        outcomes.push(Some(outcome));
+        return;
+    }
+    if index > outcomes.len() {
+        outcomes.resize_with(index + 1, || None);
+    }
+    outcomes[index] = Some(outcome);
+}
+
+/// A gather that is awaited for every value, or the first error.
+///
+/// # Cancel safety
+///
+/// Dropping it drops all that is in flight, and the values so far.
+#[must_use = "a gather does nothing unless awaited"]
+pub struct TryAll<F, H, R, O, T, E> {
+    driver: Driver<F, H, R, O>,
+    values: Vec<Option<T>>,
+    error: Option<ItemError<E>>,
+}
+
+// Nothing is pinned in it.
+impl<F, H, R, O, T, E> Unpin for TryAll<F, H, R, O, T, E> {}
+
+impl<F, H, R, O, T, E> TryAll<F, H, R, O, T, E> {
+    pub(super) fn new(driver: Driver<F, H, R, O>) -> Self {
+        Self {
+            driver,
+            values: Vec::new(),
+            error: None,
+        }
+    }
+}
+
+impl<F, H, R, O, T, E> Future for TryAll<F, H, R, O, T, E>
+where
+    F: Supply<Raw = R, Item = O>,
+    O: Item<Output = T, Error = E>,
+    H: Listen,
+{
+    type Output = Result<Vec<T>, ItemError<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        while let Some((index, outcome)) = ready!(this.driver.poll_finished(cx)) {
+            match outcome {
+                // What ends after the first error is dropped: nobody wants it.
+                _ if this.error.is_some() => {}
+                Ok(value) => place(&mut this.values, index, value),
+                Err(error) => {
+                    this.error = Some(ItemError::new(index, error));
+                    this.driver.stop();
+                }
+            }
+        }
+        let values = mem::take(&mut this.values);
+        match this.error.take().or_else(|| this.not_begun()) {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Poll::Ready(Ok(values.into_iter().flatten().collect())),
+        }
+    }
+}
+
+impl<F, H, R, O, T, E> TryAll<F, H, R, O, T, E>
+where
+    F: Supply<Raw = R, Item = O>,
+    O: Item<Output = T, Error = E>,
+    H: Listen,
+{
+    /// The deadline has passed while nothing was in flight: the item that is missing is the
+    /// one that was not pulled.
+    fn not_begun(&self) -> Option<ItemError<E>> {
+        let late = || Error::timed_out(self.driver.settings().deadline);
+        (!self.driver.is_complete()).then(|| ItemError::new(self.driver.index(), late()))
+    }
+}
+
+impl<F, H, R, O, T, E> fmt::Debug for Collect<F, H, R, O, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collect")
+            .field("driver", &self.driver)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F, H, R, O, T, E> fmt::Debug for TryAll<F, H, R, O, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryAll")
+            .field("driver", &self.driver)
+            .finish_non_exhaustive()
+    }
+}

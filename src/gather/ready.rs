@@ -1,0 +1,218 @@
+//! Who has been woken: one bit for each seat, and a summary of them.
+//!
+//! A waker sets the bit of its seat. The first to set one of a chunk of 64 sets the chunk's
+//! bit in the summary, and the first to set one of those wakes the gather's task. While the
+//! gather is awake the summary is never zero, so that nobody wakes its task for nothing.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use crate::sync::Lock;
+
+/// In the summary: the gather will look again before it sleeps.
+const AWAKE: u64 = 1 << 63;
+/// In the summary: the gather's timer was woken.
+pub(super) const TIMER: u64 = 1 << 62;
+/// In the summary: the source was woken.
+pub(super) const SOURCE: u64 = 1 << 61;
+/// The chunks share the bits below, when there are more than these.
+const GROUPS: usize = 61;
+const SEATS: usize = u64::BITS as usize;
+
+#[derive(Debug)]
+struct Hub {
+    summary: AtomicU64,
+    task: Lock<Option<Waker>>,
+}
+
+impl Hub {
+    fn mark(&self, bits: u64) {
+        // Release: what the one who wakes has written is seen by the gather, whose swap
+        // acquires. Acquire: who finds the gather asleep also finds the waker it has left.
+        if self.summary.fetch_or(bits, Ordering::AcqRel) == 0 {
+            let task = self.task.lock().take();
+            task.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Chunk {
+    woken: AtomicU64,
+    hub: Arc<Hub>,
+    group: u64,
+}
+
+/// Wakes one seat.
+#[derive(Debug)]
+struct SeatWaker {
+    chunk: Arc<Chunk>,
+    bit: u64,
+}
+
+impl Wake for SeatWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Pairs with the swap in `Ready::next`, as above. Who finds the word not empty need
+        // do nothing more: whoever made it so marks the summary afterwards.
+        if self.chunk.woken.fetch_or(self.bit, Ordering::AcqRel) == 0 {
+            self.chunk.hub.mark(self.chunk.group);
+        }
+    }
+}
+
+/// Wakes what is no seat: the timer, the source.
+#[derive(Debug)]
+struct OtherWaker {
+    hub: Arc<Hub>,
+    bit: u64,
+}
+
+impl Wake for OtherWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.hub.mark(self.bit);
+    }
+}
+
+/// The set of those who were woken, as the gather sees it.
+///
+/// It is emptied in rounds: everyone woken before a round is named in it once, before anyone
+/// is named again.
+#[derive(Debug)]
+pub(super) struct Ready {
+    hub: Arc<Hub>,
+    chunks: Vec<Arc<Chunk>>,
+    /// Whether `AWAKE` is set.
+    awake: bool,
+    /// What is left of this round: groups, the next chunk of the group in hand, its seats.
+    groups: u64,
+    chunk: usize,
+    seats: u64,
+}
+
+impl Ready {
+    pub(super) fn new() -> Self {
+        Self {
+            hub: Arc::new(Hub {
+                summary: AtomicU64::new(AWAKE),
+                task: Lock::new(None),
+            }),
+            chunks: Vec::new(),
+            awake: true,
+            groups: 0,
+            chunk: 0,
+            seats: 0,
+        }
+    }
+
+    /// The waker of a seat. Made once for each.
+    pub(super) fn waker_of(&mut self, seat: usize) -> Waker {
+        let chunk = seat / SEATS;
+        while self.chunks.len() <= chunk {
+            self.chunks.push(Arc::new(Chunk {
+                woken: AtomicU64::new(0),
+                hub: Arc::clone(&self.hub),
+                group: 1 << (self.chunks.len() % GROUPS),
+            }));
+        }
+        Waker::from(Arc::new(SeatWaker {
+            chunk: Arc::clone(&self.chunks[chunk]),
+            bit: 1 << (seat % SEATS),
+        }))
+    }
+
+    /// The waker of the timer or the source.
+    pub(super) fn waker_of_bit(&self, bit: u64) -> Waker {
+        Waker::from(Arc::new(OtherWaker {
+            hub: Arc::clone(&self.hub),
+            bit,
+        }))
+    }
+
+    /// The gather is being polled: from now on nobody need wake it.
+    pub(super) fn wake_up(&mut self) {
+        if !mem::replace(&mut self.awake, true) {
+            // Relaxed would do: the marks are read by the swap that begins a round.
+            self.hub.summary.fetch_or(AWAKE, Ordering::AcqRel);
+        }
+    }
+
+    /// Begins a round if anybody was woken; of the timer and the source, which were.
+    pub(super) fn begin_round(&mut self) -> u64 {
+        // A look first, which is cheaper; what comes later is found by `sleep`.
+        if self.hub.summary.load(Ordering::Relaxed) == AWAKE {
+            return 0;
+        }
+        let marks = self.hub.summary.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
+        self.groups = marks & !(TIMER | SOURCE);
+        self.chunk = self.groups.trailing_zeros() as usize;
+        marks
+    }
+
+    pub(super) fn is_round_over(&self) -> bool {
+        self.groups == 0 && self.seats == 0
+    }
+
+    /// The next seat of this round.
+    pub(super) fn next(&mut self) -> Option<usize> {
+        while self.seats == 0 {
+            if self.groups == 0 {
+                return None;
+            }
+            self.next_chunk();
+        }
+        let bit = self.seats.trailing_zeros() as usize;
+        self.seats &= self.seats - 1;
+        // `next_chunk` stands at the chunk after the one in hand.
+        Some((self.chunk - GROUPS) * SEATS + bit)
+    }
+
+    fn next_chunk(&mut self) {
+        if let Some(chunk) = self.chunks.get(self.chunk) {
+            self.seats = chunk.woken.swap(0, Ordering::AcqRel);
+            self.chunk += GROUPS;
+        } else {
+            self.groups &= self.groups - 1;
+            self.chunk = self.groups.trailing_zeros() as usize;
+        }
+    }
+
+    /// Goes to sleep until somebody is woken; `false` when somebody has been meanwhile.
+    pub(super) fn sleep(&mut self, cx: &Context<'_>) -> bool {
+        self.leave_waker(cx);
+        // Release: the waker that was left is seen by who finds zero.
+        let slept = self.hub.summary.compare_exchange(
+            AWAKE,
+            0,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        self.awake = slept.is_err();
+        slept.is_ok()
+    }
+
+    /// A waker's clone and drop are foreign code, and happen outside of the lock.
+    fn leave_waker(&self, cx: &Context<'_>) {
+        let same = |old: &Waker| old.will_wake(cx.waker());
+        if self.hub.task.lock().as_ref().is_some_and(same) {
+            return;
+        }
+        let new = cx.waker().clone();
+        let old = self.hub.task.lock().replace(new);
+        drop(old);
+    }
+
+    /// Forgets the task: wakers that outlive the gather must not hold it.
+    pub(super) fn close(&self) -> Option<Waker> {
+        self.hub.task.lock().take()
+    }
+}
