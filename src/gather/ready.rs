@@ -158,17 +158,17 @@ impl Ready {
         marks
     }
 
-    pub(super) fn is_round_over(&self) -> bool {
-        self.groups == 0 && self.seats == 0
+    pub(super) fn is_round_over(&mut self) -> bool {
+        while self.seats == 0 && self.groups != 0 {
+            self.next_chunk();
+        }
+        self.seats == 0
     }
 
     /// The next seat of this round.
     pub(super) fn next(&mut self) -> Option<usize> {
-        while self.seats == 0 {
-            if self.groups == 0 {
-                return None;
-            }
-            self.next_chunk();
+        if self.is_round_over() {
+            return None;
         }
         let bit = self.seats.trailing_zeros() as usize;
         self.seats &= self.seats - 1;
