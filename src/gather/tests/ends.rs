@@ -117,14 +117,14 @@ async fn the_deadline_holds_for_items_that_never_sleep() {
     tokio::time::pause();
     let clock = tokio::spawn(async {
         tokio::task::yield_now().await;
-        tokio::time::advance(SECOND).await;
+        tokio::time::advance(SECOND + MS).await; // tokio rounds up to its next tick
     });
     let gathered = gather([busy(), busy()]).deadline(SECOND).await;
     assert_eq!(gathered.failures().count(), 2);
     clock.await.unwrap();
     let clock = tokio::spawn(async {
         tokio::task::yield_now().await;
-        tokio::time::advance(SECOND).await;
+        tokio::time::advance(SECOND + MS).await; // tokio rounds up to its next tick
     });
     let gathered = gather([busy(), busy()]).timeout(SECOND).await;
     assert_eq!(gathered.failures().count(), 2);
