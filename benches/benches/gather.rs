@@ -50,9 +50,11 @@ macro_rules! row {
                 runtime.block_on(tokio::task::unconstrained(async {
                     let start = Instant::now();
                     for _ in 0..n.div_ceil(ITEMS) {
-                        black_box($all);
+                        let _ = black_box($all);
                     }
-                    start.elapsed().mul_f64(n as f64 / (n.div_ceil(ITEMS) * ITEMS) as f64)
+                    start
+                        .elapsed()
+                        .mul_f64(n as f64 / (n.div_ceil(ITEMS) * ITEMS) as f64)
                 }))
             });
         });

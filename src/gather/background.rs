@@ -13,10 +13,12 @@ use futures_core::Stream;
 use tokio::task::JoinHandle;
 
 use super::Settings;
-use super::driver::{Driver, Finished, Origin, Supply};
+use super::driver::Driver;
 use super::item::{IntoItem, Item, Through};
 use super::progress::Listen;
+use super::slot::Finished;
 use super::source::Source;
+use super::supply::{Origin, Supply};
 use crate::operation::Operation;
 use crate::panics::{self, Payload};
 use crate::policy::{Pipeline, Policy};
@@ -167,7 +169,11 @@ impl<T, E> Background<T, E> {
             }
             let room = state.waiting.len() < self.buffer;
             let task = if room { state.task.take() } else { None };
-            let panic = if done.is_none() { state.panic.take() } else { None };
+            let panic = if done.is_none() {
+                state.panic.take()
+            } else {
+                None
+            };
             (done, task, panic)
         };
         task.into_iter().for_each(Waker::wake);
@@ -281,7 +287,10 @@ where
         launch: Through(pipeline),
         kind: parts.kind,
     };
-    Box::pin(pump(Driver::new(supply, parts.listener, parts.settings), line))
+    Box::pin(pump(
+        Driver::new(supply, parts.listener, parts.settings),
+        line,
+    ))
 }
 
 impl<T, E> fmt::Debug for Background<T, E> {

@@ -6,10 +6,11 @@ use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::driver::{Driver, Supply};
+use super::driver::Driver;
 use super::item::Item;
 use super::outcome::{Gathered, ItemError};
 use super::progress::Listen;
+use super::supply::Supply;
 use crate::error::Error;
 
 /// A gather that is awaited for every outcome.

@@ -3,6 +3,7 @@
 //! [`gather`] takes an iterator or a stream of operations and drives them: see [`Gather`].
 
 mod background;
+mod clock;
 mod collect;
 mod driver;
 mod item;
@@ -11,36 +12,35 @@ mod progress;
 mod ready;
 mod reorder;
 mod seats;
+mod settings;
+mod slot;
 mod source;
 mod spawned;
 mod streams;
+mod supply;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use std::fmt;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use background::Parts;
 use driver::Driver;
+use settings::Settings;
 
 pub use background::Background;
 pub use collect::{Collect, TryAll};
-pub use driver::{Origin, Supply};
 pub use item::{Alone, End, Ended, Here, IntoItem, Item, Launch, Limits, Through, Weighted};
 pub use outcome::{Gathered, ItemError};
 pub use progress::{GatherProgress, Listen, Silent, Told};
 pub use source::{FromIter, FromStream, IntoSource, OfIterator, OfStream, Source};
 pub use spawned::{InTasks, InTasksThrough, Spawned};
 pub use streams::{AsFinished, Batches, InOrder};
+pub use supply::{Origin, Supply};
 
-use crate::operation::Operation;
-use crate::policy::{Pipeline, Policy};
 use crate::time;
-
-/// How many are in flight at once, unless it is said.
-const LIMIT: usize = 64;
 
 /// Drives many operations, so many at a time; see [`Gather`].
 ///
@@ -176,26 +176,6 @@ pub struct Gather<F, H> {
     supply: F,
     listener: H,
     settings: Settings,
-}
-
-/// What is set; the table in the text of [`Gather`] says what is not.
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    limit: usize,
-    timeout: Duration,
-    deadline: Duration,
-    propagate: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            limit: LIMIT,
-            timeout: Duration::MAX,
-            deadline: Duration::MAX,
-            propagate: false,
-        }
-    }
 }
 
 impl<F, H> Gather<F, H> {
@@ -353,157 +333,6 @@ where
         Collect::new(self.driver())
     }
 }
-
-impl<S, K, W, H> Gather<Origin<S, K, W>, H> {
-    fn launched_by<V>(self, launch: impl FnOnce(W) -> V) -> Gather<Origin<S, K, V>, H> {
-        Gather {
-            supply: Origin {
-                source: self.supply.source,
-                launch: launch(self.supply.launch),
-                kind: self.supply.kind,
-            },
-            listener: self.listener,
-            settings: self.settings,
-        }
-    }
-}
-
-impl<S, K, H> Gather<Origin<S, K, Here>, H> {
-    /// Sends each item through a pipeline; its errors do not nest.
-    ///
-    /// The time limits of the gather stand outside of the pipeline's: a wait in there that
-    /// could not end in time is not begun.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use mainstay::{gather::gather, prelude::*};
-    ///
-    /// # async fn fetch(url: &str) -> std::io::Result<usize> { Ok(url.len()) }
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let pages = Pipeline::builder("pages").retry(Retry::builder()).bulkhead(4).build()?;
-    /// let urls = ["/a", "/bc"];
-    /// let sizes = gather(urls.iter().map(|url| || fetch(url))) // closures: to be tried again
-    ///     .limit(4)
-    ///     .through(&pages)
-    ///     .try_all()
-    ///     .await?;
-    /// assert_eq!(sizes, [2, 3]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn through<P>(self, pipeline: &Pipeline<P>) -> Gather<Origin<S, K, Through<'_, P>>, H> {
-        self.launched_by(|Here| Through(pipeline))
-    }
-
-    /// Runs each item in a tokio task of its own, so that several cores work.
-    ///
-    /// What has started goes on while the gather is not polled. A task that is ended (by a
-    /// time limit, an error with `try_all`) is aborted, which takes effect where it awaits
-    /// next; its outcome comes when it has ended, so that no more than the limit ever run.
-    /// Dropping the gather aborts the tasks and does not wait.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use mainstay::gather::gather;
-    ///
-    /// # #[tokio::main] async fn main() {
-    /// let squares = (0..10_u64).map(|n| async move { Ok::<_, std::io::Error>(n * n) });
-    /// let gathered = gather(squares).limit(2).spawned().await;
-    /// assert_eq!(gathered.successes().sum::<u64>(), 285);
-    /// # }
-    /// ```
-    pub fn spawned(self) -> Gather<Origin<S, K, InTasks>, H> {
-        self.launched_by(|Here| InTasks)
-    }
-}
-
-impl<S, K, H> Gather<Origin<S, K, InTasks>, H> {
-    /// Sends each item through a pipeline; its errors do not nest.
-    pub fn through<P>(self, pipeline: &Pipeline<P>) -> Gather<Origin<S, K, InTasksThrough<P>>, H> {
-        self.launched_by(|InTasks| InTasksThrough(pipeline.clone()))
-    }
-}
-
-impl<S, K, P, H> Gather<Origin<S, K, Through<'_, P>>, H> {
-    /// Runs each item in a tokio task of its own, so that several cores work.
-    ///
-    /// As without a pipeline; each task holds a handle of it.
-    pub fn spawned(self) -> Gather<Origin<S, K, InTasksThrough<P>>, H> {
-        self.launched_by(|Through(pipeline)| InTasksThrough(pipeline.clone()))
-    }
-
-    /// Drives the whole in a tokio task of its own, which goes on while the consumer is slow.
-    ///
-    /// As without a pipeline; the task holds a handle of it.
-    pub fn in_background<R, T, E>(self, buffer: usize) -> Background<T, E>
-    where
-        S: Source + Send + 'static,
-        S::Item: IntoItem<K, Operation = R>,
-        K: 'static,
-        P: for<'b> Policy<'b, R, Operation: Send> + Send + Sync + 'static,
-        H: Listen + Send + 'static,
-        R: Operation<Output = T, Error = E> + Send + 'static,
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        let pipeline = self.supply.launch.0.clone();
-        let parts = Parts {
-            source: self.supply.source,
-            kind: self.supply.kind,
-            listener: self.listener,
-            settings: self.settings,
-        };
-        Background::spawn_through(parts, pipeline, buffer)
-    }
-}
-
-macro_rules! in_background {
-    ($launch:ty $(, $generic:ident)?) => {
-        impl<S, K, $($generic,)? H> Gather<Origin<S, K, $launch>, H> {
-            /// Drives the whole in a tokio task of its own, which goes on while the consumer
-            /// is slow.
-            ///
-            /// Nothing new is started while `buffer` outcomes wait (0 counts as 1); what has
-            /// started is driven to its end, so that at most `buffer` and what is in flight
-            /// wait in the end. Dropping what this returns ends the task.
-            ///
-            /// # Examples
-            ///
-            /// ```
-            /// use mainstay::gather::gather;
-            ///
-            /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-            /// let items = (0..100).map(|n| async move { Ok::<_, std::io::Error>(n) });
-            /// let mut outcomes = gather(items).limit(8).in_background(16);
-            /// let mut seen = 0;
-            /// while let Some((_, outcome)) = outcomes.next().await {
-            ///     tokio::task::yield_now().await; // a slow consumer
-            ///     seen += outcome.map_or(0, |_| 1);
-            /// }
-            /// assert!(outcomes.is_complete());
-            /// assert_eq!(seen, 100);
-            /// # }
-            /// ```
-            pub fn in_background<R, O, T, E>(self, buffer: usize) -> Background<T, E>
-            where
-                Origin<S, K, $launch>: Supply<Raw = R, Item = O> + Send + 'static,
-                O: Item<Output = T, Error = E> + Send + 'static,
-                H: Listen + Send + 'static,
-                R: Send + 'static,
-                T: Send + 'static,
-                E: Send + 'static,
-            {
-                Background::spawn(self.driver::<R, O>(), buffer)
-            }
-        }
-    };
-}
-
-in_background!(Here);
-in_background!(InTasks);
-in_background!(InTasksThrough<P>, P);
 
 impl<F, H> fmt::Debug for Gather<F, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

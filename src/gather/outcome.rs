@@ -53,9 +53,13 @@ impl<T, E> Gathered<T, E> {
     }
 
     /// The outcomes, in the order of the source.
-    #[must_use]
     pub fn outcomes(&self) -> &[Result<T, Error<E>>] {
         &self.outcomes
+    }
+
+    /// Goes through the outcomes, in the order of the source.
+    pub fn iter(&self) -> std::slice::Iter<'_, Result<T, Error<E>>> {
+        self.outcomes.iter()
     }
 
     /// The outcomes, by value.
@@ -65,17 +69,20 @@ impl<T, E> Gathered<T, E> {
     }
 
     /// What has succeeded.
+    #[must_use]
     pub fn successes(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.outcomes.iter().filter_map(|one| one.as_ref().ok())
     }
 
     /// What has failed, and which item that was, from 0.
+    #[must_use]
     pub fn failures(&self) -> impl DoubleEndedIterator<Item = (usize, &Error<E>)> {
         let all = self.outcomes.iter().enumerate();
         all.filter_map(|(index, one)| Some((index, one.as_ref().err()?)))
     }
 
     /// What has succeeded, by value; the failures are dropped.
+    #[must_use]
     pub fn into_successes(self) -> impl DoubleEndedIterator<Item = T> {
         self.outcomes.into_iter().flatten()
     }
@@ -130,7 +137,7 @@ impl<'a, T, E> IntoIterator for &'a Gathered<T, E> {
     type IntoIter = std::slice::Iter<'a, Result<T, Error<E>>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.outcomes.iter()
+        self.iter()
     }
 }
 

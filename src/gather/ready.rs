@@ -190,12 +190,10 @@ impl Ready {
     pub(super) fn sleep(&mut self, cx: &Context<'_>) -> bool {
         self.leave_waker(cx);
         // Release: the waker that was left is seen by who finds zero.
-        let slept = self.hub.summary.compare_exchange(
-            AWAKE,
-            0,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let slept =
+            self.hub
+                .summary
+                .compare_exchange(AWAKE, 0, Ordering::AcqRel, Ordering::Relaxed);
         self.awake = slept.is_err();
         slept.is_ok()
     }

@@ -46,7 +46,7 @@ pub(super) struct Seats {
     limit: u64,
     used: u64,
     taken: usize,
-    seats: Vec<Seat>,
+    all: Vec<Seat>,
     free: usize,
     oldest: usize,
     newest: usize,
@@ -58,7 +58,7 @@ impl Seats {
             limit: limit as u64,
             used: 0,
             taken: 0,
-            seats: Vec::new(),
+            all: Vec::new(),
             free: NONE,
             oldest: NONE,
             newest: NONE,
@@ -87,7 +87,7 @@ impl Seats {
     /// The seat that will be taken next. A new one has the number of seats that there are.
     pub(super) fn next(&self) -> usize {
         if self.free == NONE {
-            self.seats.len()
+            self.all.len()
         } else {
             self.free
         }
@@ -96,17 +96,17 @@ impl Seats {
     /// Takes the [`next`](Self::next) seat, as the newest.
     pub(super) fn take(&mut self, passenger: Passenger) -> usize {
         let seat = self.next();
-        if seat == self.seats.len() {
-            self.seats.push(Seat {
+        if seat == self.all.len() {
+            self.all.push(Seat {
                 passenger: None,
                 before: NONE,
                 behind: NONE,
                 linked: false,
             });
         } else {
-            self.free = self.seats[seat].behind;
+            self.free = self.all[seat].behind;
         }
-        self.seats[seat] = Seat {
+        self.all[seat] = Seat {
             passenger: Some(passenger),
             before: self.newest,
             behind: NONE,
@@ -114,7 +114,7 @@ impl Seats {
         };
         match self.newest {
             NONE => self.oldest = seat,
-            newest => self.seats[newest].behind = seat,
+            newest => self.all[newest].behind = seat,
         }
         self.newest = seat;
         self.used += u64::from(passenger.weight);
@@ -123,7 +123,7 @@ impl Seats {
     }
 
     pub(super) fn passenger(&self, seat: usize) -> Option<&Passenger> {
-        self.seats.get(seat)?.passenger.as_ref()
+        self.all.get(seat)?.passenger.as_ref()
     }
 
     /// The seat of the one who started first, of those that are not ending.
@@ -144,27 +144,27 @@ impl Seats {
             behind,
             linked,
             ..
-        } = self.seats[seat];
+        } = self.all[seat];
         if !linked {
             return;
         }
-        self.seats[seat].linked = false;
+        self.all[seat].linked = false;
         match before {
             NONE => self.oldest = behind,
-            before => self.seats[before].behind = behind,
+            before => self.all[before].behind = behind,
         }
         match behind {
             NONE => self.newest = before,
-            behind => self.seats[behind].before = before,
+            behind => self.all[behind].before = before,
         }
     }
 
     /// Frees a seat; who sat there.
     pub(super) fn leave(&mut self, seat: usize) -> Option<Passenger> {
-        let passenger = self.seats.get(seat)?.passenger?;
+        let passenger = self.all.get(seat)?.passenger?;
         self.unlink(seat);
-        self.seats[seat].passenger = None;
-        self.seats[seat].behind = self.free;
+        self.all[seat].passenger = None;
+        self.all[seat].behind = self.free;
         self.free = seat;
         self.used -= u64::from(passenger.weight);
         self.taken -= 1;

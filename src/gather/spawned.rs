@@ -42,7 +42,7 @@ where
     type Item = Spawned<T, E>;
 
     fn launch(&self, operation: R, limits: Limits) -> Spawned<T, E> {
-        let until = limits.from_now();
+        let until = limits.deadline();
         Spawned::new(|report| tokio::spawn(run(operation, until, report)))
     }
 }
@@ -57,7 +57,7 @@ where
     type Item = Spawned<T, E>;
 
     fn launch(&self, operation: R, limits: Limits) -> Spawned<T, E> {
-        let until = limits.from_now();
+        let until = limits.deadline();
         let pipeline = self.0.clone();
         Spawned::new(|report| {
             tokio::spawn(async move { run_through(&pipeline, operation, until, report).await })
@@ -66,7 +66,8 @@ where
 }
 
 impl Limits {
-    fn from_now(self) -> Instant {
+    /// The earlier of the two, for an item that starts now.
+    fn deadline(self) -> Instant {
         if self.timeout == std::time::Duration::MAX {
             return self.until;
         }

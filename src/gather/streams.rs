@@ -8,10 +8,11 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
-use super::driver::{Driver, Supply};
+use super::driver::Driver;
 use super::item::Item;
 use super::progress::Listen;
 use super::reorder::Reorder;
+use super::supply::Supply;
 use crate::error::Error;
 
 /// The outcomes of a gather as they come, each with its item's place in the source.
@@ -57,8 +58,11 @@ pub struct Batches<F, H, R, O, T, E> {
     driver: Driver<F, H, R, O>,
     waiting: Reorder<Result<T, Error<E>>>,
     size: usize,
-    batch: Vec<Result<T, Error<E>>>,
+    batch: Batch<T, E>,
 }
+
+/// The outcomes of one batch.
+type Batch<T, E> = Vec<Result<T, Error<E>>>;
 
 // Nothing is pinned in them.
 impl<F, H, R, O> Unpin for AsFinished<F, H, R, O> {}
@@ -185,7 +189,7 @@ where
 {
     /// Starts the next batch, or goes on with one, until it is whole; `None` when there is no
     /// further one. The last one may be smaller.
-    pub async fn next(&mut self) -> Option<Vec<Result<T, Error<E>>>> {
+    pub async fn next(&mut self) -> Option<Batch<T, E>> {
         poll_fn(|cx| self.poll_batch(cx)).await
     }
 
@@ -196,7 +200,7 @@ where
         self.driver.is_over() && self.driver.is_complete()
     }
 
-    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<Result<T, Error<E>>>>> {
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Batch<T, E>>> {
         let begun = self.waiting.next() - self.batch.len();
         self.driver.pull_until = begun.saturating_add(self.size);
         while let Some((index, outcome)) = ready!(self.driver.poll_finished(cx)) {

@@ -196,3 +196,99 @@ mod service {
         assert_eq!(counted.count_total, CALLS);
     }
 }
+
+mod gathers {
+    use super::*;
+    use mainstay::gather::gather;
+
+    /// Pending once, and woken at once.
+    async fn yields(n: u32) -> Result<u32, Oops> {
+        let mut yielded = false;
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut yielded, true) {
+                return std::task::Poll::Ready(Ok(n));
+            }
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await
+    }
+
+    fn spin<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        loop {
+            if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+                return value;
+            }
+        }
+    }
+
+    async fn all_of(items: u32, limit: usize, pipeline: bool) {
+        let bulkhead = Bulkhead::builder().max_concurrent(4).build().unwrap();
+        let gather = gather((0..items).map(|n| move || yields(n))).limit(limit);
+        let mut sum = 0;
+        if pipeline {
+            let pipeline = Pipeline::builder("held")
+                .bulkhead(bulkhead.weighing(0))
+                .build();
+            let pipeline = pipeline.unwrap();
+            let mut all = gather.through(&pipeline).as_finished();
+            while let Some((_, outcome)) = all.next().await {
+                sum += outcome.unwrap();
+            }
+        } else {
+            let mut all = gather.in_order();
+            while let Some(outcome) = all.next().await {
+                sum += outcome.unwrap();
+            }
+        }
+        assert_eq!(sum, (0..items).sum());
+    }
+
+    #[test]
+    fn a_gather_allocates_its_slots_once_and_nothing_for_an_item() {
+        for pipeline in [false, true] {
+            let few = measure(|| spin(all_of(1_000, 64, pipeline)));
+            let many = measure(|| spin(all_of(10_000, 64, pipeline)));
+            assert_eq!(many.count_total, few.count_total);
+            assert_eq!(many.bytes_max, few.bytes_max);
+            // A box and a waker for each slot, and some lists that grow.
+            assert!((128..128 + 40).contains(&few.count_total), "{few:?}");
+        }
+    }
+
+    /// Trap 33.
+    #[test]
+    fn a_huge_limit_allocates_what_is_in_flight() {
+        let modest = measure(|| spin(all_of(10, 10, false)));
+        let huge = measure(|| spin(all_of(10, usize::MAX, false)));
+        assert_eq!(modest.count_total, huge.count_total);
+        assert_eq!(modest.bytes_max, huge.bytes_max);
+        let ready = measure(|| {
+            let items = (0..1_000).map(|n| std::future::ready(Ok::<u32, Oops>(n)));
+            let mut all = gather(items).limit(usize::MAX).as_finished();
+            while spin(all.next()).is_some() {}
+        });
+        assert!(ready.count_total <= 8, "one slot: {ready:?}");
+    }
+
+    #[test]
+    fn time_limits_cost_one_timer() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let limited = |items: u32| {
+            runtime.block_on(async {
+                let all = gather((0..items).map(yields)).limit(8).timeout(SECOND);
+                let mut all = all.deadline(9 * SECOND).as_finished();
+                while all.next().await.is_some() {}
+            });
+        };
+        limited(10);
+        let few = measure(|| limited(100));
+        let many = measure(|| limited(10_000));
+        assert_eq!(many.count_total, few.count_total);
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use mainstay::gather::gather;
 use mainstay::prelude::*;
 use mainstay::{Call, Error, Refusal, infallible};
@@ -34,7 +35,7 @@ async fn a_task_can_hold_every_form() {
         .build()
         .unwrap();
     let task = tokio::spawn(async move {
-        let names = vec![String::from("a"), String::from("bc")];
+        let names = [String::from("a"), String::from("bc")];
         let mut sum = 0;
         sum += gather(names.iter().map(|name| named(name)))
             .await
@@ -67,7 +68,10 @@ async fn a_task_can_hold_every_form() {
         while let Some((_, outcome)) = outcomes.next().await {
             sum += outcome.map_or(0, |_| 1);
         }
-        let mut outcomes = gather(owned()).spawned().through(&pipeline).in_background(1);
+        let mut outcomes = gather(owned())
+            .spawned()
+            .through(&pipeline)
+            .in_background(1);
         while let Some((_, outcome)) = outcomes.next().await {
             sum += outcome.map_or(0, |_| 1);
         }
@@ -82,15 +86,13 @@ async fn a_task_can_hold_every_form() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_a_source() {
-    let pages = futures_util::stream::iter(0..5_u32).map(after);
+    let pages = futures_util::stream::iter(0..5).map(after);
     let begin = Instant::now();
-    let gathered = gather(futures_util::StreamExt::fuse(pages)).limit(2).await;
+    let gathered = gather(pages.fuse()).limit(2).await;
     assert!(gathered.is_complete());
     assert!(gathered.into_successes().eq(0..5));
     // 0, 1, 2 and so on, two at a time: 1 and 3 seconds, next to 2 and 4.
     assert_eq!(begin.elapsed(), 6 * SECOND);
-
-    use futures_util::StreamExt;
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +105,12 @@ async fn items_that_cannot_fail_are_items() {
 #[tokio::test(start_paused = true)]
 async fn an_item_through_a_pipeline_is_tried_again_and_its_error_is_flat() {
     let pipeline = Pipeline::builder("retried")
-        .retry(Retry::builder().backoff(Backoff::none()).max_attempts(3).no_budget())
+        .retry(
+            Retry::builder()
+                .backoff(Backoff::none())
+                .max_attempts(3)
+                .no_budget(),
+        )
         .build()
         .unwrap();
     let items = (0..4_u32).map(|n| {
@@ -116,13 +123,21 @@ async fn an_item_through_a_pipeline_is_tried_again_and_its_error_is_flat() {
     let gathered = gather(items).through(&pipeline).await;
     assert!(gathered.successes().eq(&[1, 2, 3]));
     let (index, error) = gathered.failures().next().unwrap();
-    assert_eq!((index, error.attempts(), error.last()), (3, 3, Some(&Oops(3))));
+    assert_eq!(
+        (index, error.attempts(), error.last()),
+        (3, 3, Some(&Oops(3)))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_the_gather_tells_how_far_the_pipeline_came() {
     let pipeline = Pipeline::builder("retried")
-        .retry(Retry::builder().backoff(Backoff::none()).max_attempts(9).no_budget())
+        .retry(
+            Retry::builder()
+                .backoff(Backoff::none())
+                .max_attempts(9)
+                .no_budget(),
+        )
         .build()
         .unwrap();
     let failing = || async {
@@ -135,12 +150,24 @@ async fn a_limit_of_the_gather_tells_how_far_the_pipeline_came() {
         let gathered = match form {
             0 => gather(items).through(&pipeline).timeout(limit).await,
             1 => gather(items).through(&pipeline).deadline(limit).await,
-            _ => gather(items).through(&pipeline).spawned().timeout(limit).await,
+            _ => {
+                gather(items)
+                    .through(&pipeline)
+                    .spawned()
+                    .timeout(limit)
+                    .await
+            }
         };
         let error = gathered.failures().next().unwrap().1;
         let expected = Error::timed_out(limit);
-        assert_eq!(error.to_string(), "timed out after 2.5s (3 attempts; last error: oops 7)");
-        assert_eq!(std::mem::discriminant(error), std::mem::discriminant(&expected));
+        assert_eq!(
+            error.to_string(),
+            "timed out after 2.5s (3 attempts; last error: oops 7)"
+        );
+        assert_eq!(
+            std::mem::discriminant(error),
+            std::mem::discriminant(&expected)
+        );
     }
 }
 
@@ -148,8 +175,15 @@ async fn a_limit_of_the_gather_tells_how_far_the_pipeline_came() {
 /// not end in time.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_cannot_end_before_the_limit_is_not_begun() {
-    let limiter = RateLimiter::builder().rate(1, 10 * SECOND).burst(1).build().unwrap();
-    let pipeline = Pipeline::builder("slow").rate_limit(limiter).build().unwrap();
+    let limiter = RateLimiter::builder()
+        .rate(1, 10 * SECOND)
+        .burst(1)
+        .build()
+        .unwrap();
+    let pipeline = Pipeline::builder("slow")
+        .rate_limit(limiter)
+        .build()
+        .unwrap();
     for deadline in [false, true] {
         let items = (0..2).map(|n| move || after(n));
         let gather = gather(items).through(&pipeline);
@@ -160,7 +194,10 @@ async fn a_wait_that_cannot_end_before_the_limit_is_not_begun() {
             gather.timeout(5 * SECOND).await
         };
         let (_, error) = gathered.failures().last().unwrap();
-        assert!(matches!(error.refusal(), Some(Refusal::RateLimited { .. })), "{error}");
+        assert!(
+            matches!(error.refusal(), Some(Refusal::RateLimited { .. })),
+            "{error}"
+        );
         assert!(begin.elapsed() < SECOND);
         sleep(20 * SECOND).await;
     }
@@ -180,7 +217,10 @@ async fn a_gather_of_calls_nests_and_flattens() {
 #[tokio::test(start_paused = true)]
 async fn the_permits_of_all_siblings_are_back_when_one_panics_or_fails_or_all_is_dropped() {
     let bulkhead = Bulkhead::builder().max_concurrent(100).build().unwrap();
-    let pipeline = Pipeline::builder("held").bulkhead(bulkhead.clone()).build().unwrap();
+    let pipeline = Pipeline::builder("held")
+        .bulkhead(bulkhead.clone())
+        .build()
+        .unwrap();
     let inside = || bulkhead.snapshot().in_use;
     let items = |bad: fn() -> Result<u32, Oops>| {
         (0..100_u32).map(move |n| {
@@ -199,15 +239,23 @@ async fn the_permits_of_all_siblings_are_back_when_one_panics_or_fails_or_all_is
 
     let all = gather(items(panics)).limit(100).through(&pipeline);
     let error = all.try_all().await.unwrap_err();
-    assert_eq!((error.to_string().as_str(), inside()), ("item 37: panicked: 37", 0));
+    assert_eq!(
+        (error.to_string().as_str(), inside()),
+        ("item 37: panicked: 37", 0)
+    );
 
-    let all = gather(items(panics)).limit(100).through(&pipeline).propagate_panics();
     let seen = Arc::new(AtomicUsize::new(0));
     let task = tokio::spawn({
         let (bulkhead, seen) = (bulkhead.clone(), Arc::clone(&seen));
         async move {
-            let pipeline = Pipeline::builder("held").bulkhead(bulkhead.clone()).build().unwrap();
-            let all = gather(items(panics)).limit(100).through(&pipeline).propagate_panics();
+            let pipeline = Pipeline::builder("held")
+                .bulkhead(bulkhead.clone())
+                .build()
+                .unwrap();
+            let all = gather(items(panics))
+                .limit(100)
+                .through(&pipeline)
+                .propagate_panics();
             let mut all = std::pin::pin!(all.into_future());
             let polled = std::future::poll_fn(|cx| {
                 let poll = std::panic::AssertUnwindSafe(|| all.as_mut().poll(cx));
@@ -224,9 +272,13 @@ async fn the_permits_of_all_siblings_are_back_when_one_panics_or_fails_or_all_is
     });
     task.await.unwrap();
     assert_eq!(seen.load(Ordering::SeqCst), 1);
-    drop(all);
 
-    let mut all = Stepped::new(gather(items(fail)).limit(100).through(&pipeline).into_future());
+    let mut all = Stepped::new(
+        gather(items(fail))
+            .limit(100)
+            .through(&pipeline)
+            .into_future(),
+    );
     assert!(all.poll().is_pending());
     assert_eq!(inside(), 100);
     drop(all);

@@ -78,7 +78,10 @@ async fn the_deadline_keeps_what_there_is() {
 async fn an_item_that_was_pulled_and_not_started_is_cut_before_its_start() {
     let items = [(1, after(SECOND, Ok(1))), (2, after(SECOND, Ok(2)))];
     let gathered = gather(items).limit(2).deadline(MS).await;
-    let attempts: Vec<_> = gathered.failures().map(|(_, error)| error.attempts()).collect();
+    let attempts: Vec<_> = gathered
+        .failures()
+        .map(|(_, error)| error.attempts())
+        .collect();
     assert_eq!(attempts, [1, 0]);
 }
 
@@ -91,13 +94,19 @@ async fn a_deadline_that_cuts_nothing_leaves_the_result_complete() {
     let gathered = gather(source()).deadline(MS).await;
     assert!(!gathered.is_complete() && gathered.is_empty());
     let error = gather(source()).deadline(MS).try_all().await.unwrap_err();
-    assert_eq!(error.to_string(), "item 0: timed out after 1ms, before it was started");
+    assert_eq!(
+        error.to_string(),
+        "item 0: timed out after 1ms, before it was started"
+    );
 }
 
 /// The deadline holds for a consumer that is slow, and for items that never sleep.
 #[tokio::test(start_paused = true)]
 async fn the_deadline_holds_whatever_keeps_the_gather_busy() {
-    let mut all = gather((1..9).map(|n| after(n * MS, Ok(n)))).limit(2).deadline(SECOND).as_finished();
+    let mut all = gather((1..9).map(|n| after(n * MS, Ok(n))))
+        .limit(2)
+        .deadline(SECOND)
+        .as_finished();
     assert_eq!(all.next().await, Some((0, Ok(1))));
     sleep(2 * SECOND).await;
     let mut ends = Vec::new();
@@ -110,10 +119,12 @@ async fn the_deadline_holds_whatever_keeps_the_gather_busy() {
 
 #[tokio::test]
 async fn the_deadline_holds_for_items_that_never_sleep() {
-    let busy = || std::future::poll_fn(|cx| -> Poll<Plain> {
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    });
+    let busy = || {
+        std::future::poll_fn(|cx| -> Poll<Plain> {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    };
     tokio::time::pause();
     let clock = tokio::spawn(async {
         tokio::task::yield_now().await;
@@ -140,7 +151,11 @@ async fn the_first_error_drops_the_rest_before_it_returns() {
         let guard = alive.guard();
         async move {
             let _guard = guard;
-            if n == 37 { after(10 * MS, Err("37")).await } else { after(SECOND, Ok(n)).await }
+            if n == 37 {
+                after(10 * MS, Err("37")).await
+            } else {
+                after(SECOND, Ok(n)).await
+            }
         }
     });
     let error = gather(items).limit(100).try_all().await.unwrap_err();
@@ -160,7 +175,10 @@ async fn the_values_so_far_are_dropped_as_well() {
         }
     });
     let mut all = Box::pin(gather(items).try_all());
-    let error = std::future::poll_fn(|cx| all.as_mut().poll(cx)).await.err().unwrap();
+    let error = std::future::poll_fn(|cx| all.as_mut().poll(cx))
+        .await
+        .err()
+        .unwrap();
     assert_eq!((error.index, alive.ever.get(), alive.now.get()), (5, 5, 0));
 }
 
@@ -172,14 +190,21 @@ async fn a_panic_is_its_items_outcome_and_the_siblings_go_on() {
         let alive = &alive;
         async move {
             let _guard = alive.guard();
-            if n == 1 { unwind() }
+            if n == 1 {
+                unwind()
+            }
             after(n * MS, Ok(n)).await?;
-            if n == 37 { unwind() }
+            if n == 37 {
+                unwind()
+            }
             Plain::Ok(n)
         }
     });
     let gathered = gather(items).limit(10).await;
-    let failed: Vec<_> = gathered.failures().map(|(index, error)| (index, error.to_string())).collect();
+    let failed: Vec<_> = gathered
+        .failures()
+        .map(|(index, error)| (index, error.to_string()))
+        .collect();
     let text = String::from("panicked: told");
     assert_eq!(failed, [(1, text.clone()), (37, text)]);
     assert_eq!((gathered.successes().count(), alive.now.get()), (98, 0));
@@ -194,9 +219,13 @@ async fn a_panic_that_is_passed_on_drops_all_others_first() {
             let alive = &alive;
             async move {
                 let _guard = alive.guard();
-                if n == at && n != 37 { unwind() }
+                if n == at && n != 37 {
+                    unwind()
+                }
                 after(if n == 37 { MS } else { SECOND }, Ok(n)).await?;
-                if n == at { unwind() }
+                if n == at {
+                    unwind()
+                }
                 Plain::Ok(n)
             }
         });
@@ -219,7 +248,7 @@ impl Drop for Bomb<'_> {
 }
 
 /// A future whose drop panics; its result is there when the future is not.
-fn bomb<'a>(alive: &'a Alive, armed: bool, span: Duration) -> impl Future<Output = Plain> + 'a {
+fn bomb(alive: &Alive, armed: bool, span: Duration) -> impl Future<Output = Plain> {
     let (guard, bomb) = (alive.guard(), armed.then(|| Bomb(alive.guard())));
     let mut timer = Box::pin(sleep(span));
     std::future::poll_fn(move |cx| {
@@ -238,19 +267,29 @@ async fn a_panic_in_an_items_drop_is_its_outcome_and_loses_no_sibling() {
 
     let gathered = gather(items()).deadline(4 * MS).await;
     assert_eq!(alive.now.get(), 0);
-    let panicked = gathered.outcomes().iter().filter(|outcome| is_panic(outcome)).count();
+    let panicked = gathered
+        .outcomes()
+        .iter()
+        .filter(|outcome| is_panic(outcome))
+        .count();
     assert_eq!((gathered.len(), panicked), (10, 3));
 
     let gathered = gather(items()).timeout(MS).await;
     assert_eq!((alive.now.get(), gathered.failures().count()), (0, 10));
 
     for propagate in [false, true] {
-        let items = items().chain([bomb(&alive, false, MS)]).map(|item| async move {
-            item.await?;
-            Plain::Err("late")
-        });
+        let items = items()
+            .chain([bomb(&alive, false, MS)])
+            .map(|item| async move {
+                item.await?;
+                Plain::Err("late")
+            });
         let all = gather(items);
-        let all = if propagate { all.propagate_panics() } else { all };
+        let all = if propagate {
+            all.propagate_panics()
+        } else {
+            all
+        };
         let ended = catch_panic(all.try_all()).await;
         assert_eq!(alive.now.get(), 0);
         assert_eq!(ended.is_err(), propagate);
@@ -262,7 +301,11 @@ async fn dropping_a_gather_of_items_whose_drops_panic_drops_them_all() {
     let alive = Alive::default();
     for propagate in [false, true] {
         let all = gather((0..10).map(|n| bomb(&alive, n % 3 == 1, SECOND)));
-        let all = if propagate { all.propagate_panics() } else { all };
+        let all = if propagate {
+            all.propagate_panics()
+        } else {
+            all
+        };
         let mut all = Box::pin(all.into_future());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(all.as_mut().poll(&mut cx).is_pending());
@@ -285,7 +328,9 @@ async fn a_panics_payload_may_panic() {
         }
     }
     let items = (0..3).map(|n| async move {
-        if n == 1 { std::panic::resume_unwind(Box::new(Payload)) }
+        if n == 1 {
+            std::panic::resume_unwind(Box::new(Payload))
+        }
         Plain::Ok(n)
     });
     assert_eq!(gather(items).await.failures().count(), 1);
@@ -310,7 +355,11 @@ async fn a_panic_of_the_source_or_the_listener_leaves_nothing_in_flight() {
     for at in [(3, 0), (10, 2), (10, 10)] {
         let mut all = Box::pin(
             gather((0..10).map(item))
-                .on_progress(|p| if (p.started, p.finished) == at { unwind() })
+                .on_progress(|p| {
+                    if (p.started, p.finished) == at {
+                        unwind()
+                    }
+                })
                 .into_future(),
         );
         assert!(catch_panic(&mut all).await.is_err());
@@ -342,7 +391,10 @@ fn a_timer_without_a_runtime_leaves_nothing_in_flight() {
 #[test]
 fn what_need_not_wait_needs_no_runtime() {
     let items = (0..100).map(|n| std::future::ready(Plain::Ok(n)));
-    assert_eq!(spin(gather(items).limit(3).timeout(SECOND).into_future()).len(), 100);
+    assert_eq!(
+        spin(gather(items).limit(3).timeout(SECOND).into_future()).len(),
+        100
+    );
 }
 
 /// A future that yields and sleeps, with a permit of a bulkhead.
@@ -352,12 +404,18 @@ fn held(bulkhead: &Bulkhead, n: u32) -> impl Future<Output = Plain> {
         after(n % 3 * MS, if n == 5 { Err("5") } else { Ok(n) }).await
     };
     let call = work.bulkhead(bulkhead);
-    async move { call.await.map_err(|error| error.into_last().unwrap_or("refused")) }
+    async move {
+        call.await
+            .map_err(|error| error.into_last().unwrap_or("refused"))
+    }
 }
 
 /// Drives one form to its end.
 async fn form(kind: u8, bulkhead: &Bulkhead) {
-    let all = gather((0..8).map(|n| held(bulkhead, n))).limit(3).timeout(SECOND).deadline(SECOND);
+    let all = gather((0..8).map(|n| held(bulkhead, n)))
+        .limit(3)
+        .timeout(SECOND)
+        .deadline(SECOND);
     match kind {
         0 => assert_eq!(all.await.failures().count(), 1),
         1 => assert_eq!(all.try_all().await.unwrap_err().index, 5),
@@ -459,12 +517,19 @@ async fn wakers_that_outlive_the_gather_hold_nothing_and_wake_nobody() {
             Poll::Pending
         })
     });
-    let task = std::sync::Arc::new(Count::default());
+    let task = std::sync::Arc::new(Count);
     let waker = Waker::from(std::sync::Arc::clone(&task));
     let mut all = Box::pin(gather(items).limit(100).into_future());
-    assert!(all.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(
+        all.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
     drop((all, waker));
-    assert_eq!((alive.now.get(), std::sync::Arc::strong_count(&task)), (0, 1));
+    assert_eq!(
+        (alive.now.get(), std::sync::Arc::strong_count(&task)),
+        (0, 1)
+    );
     wakers.take().into_iter().for_each(Waker::wake);
 }
 

@@ -21,7 +21,7 @@ async fn as_finished_yields_them_as_they_come() {
     let mut all = gather((0..4).map(|n| after((10 - n) * MS, Ok(n)))).as_finished();
     let mut seen = Vec::new();
     while let Some((index, outcome)) = all.next().await {
-        assert_eq!(outcome, Ok(index as u32));
+        assert_eq!(outcome, Ok(u32::try_from(index).unwrap()));
         seen.push(index);
         assert_eq!(all.is_complete(), seen.len() == 4);
         if seen.len() == 4 {
@@ -89,7 +89,11 @@ async fn a_light_item_does_not_pass_a_heavy_one() {
     });
     let begin = now();
     assert!(gather(items).limit(4).await.is_complete());
-    let times: Vec<_> = started.take().into_iter().map(|(n, at)| (n, at.since(begin).as_secs())).collect();
+    let times: Vec<_> = started
+        .take()
+        .into_iter()
+        .map(|(n, at)| (n, at.since(begin).as_secs()))
+        .collect();
     // 1 does not fit next to 0; then 2 does next to 1, and 3 does not.
     assert_eq!(times, [(0, 0), (1, 1), (2, 1), (3, 2)]);
 }
@@ -107,9 +111,11 @@ async fn an_item_that_is_too_heavy_is_refused_and_the_others_run() {
     assert_eq!(reasons, [(1, too_large(5), 0), (2, too_large(u32::MAX), 0)]);
 
     let gathered = gather(items([1, 0, 7])).limit(0).await;
-    assert!(gathered.failures().all(|(_, error)| {
-        matches!(error.refusal(), Some(Refusal::TooLarge { limit: 0, .. }))
-    }));
+    assert!(
+        gathered.failures().all(|(_, error)| {
+            matches!(error.refusal(), Some(Refusal::TooLarge { limit: 0, .. }))
+        })
+    );
     assert_eq!(gathered.failures().count(), 3);
     let mut ordered = gather(items([1, 0, 7])).limit(0).in_order();
     for _ in 0..3 {
@@ -119,7 +125,14 @@ async fn an_item_that_is_too_heavy_is_refused_and_the_others_run() {
 
     let all = gather(items([u32::MAX, u32::MAX, 3])).limit(usize::MAX);
     assert_eq!(all.in_order().next().await, Some(Ok(u32::MAX)));
-    assert_eq!(gather(items([1, 0, 3])).limit(u32::MAX as usize).await.successes().count(), 3);
+    assert_eq!(
+        gather(items([1, 0, 3]))
+            .limit(u32::MAX as usize)
+            .await
+            .successes()
+            .count(),
+        3
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,10 +180,17 @@ async fn a_size_hint_that_lies_does_no_harm() {
             self.1
         }
     }
-    let hints = [(usize::MAX, None), (usize::MAX, Some(usize::MAX)), (1, Some(1)), (9, Some(0))];
+    let hints = [
+        (usize::MAX, None),
+        (usize::MAX, Some(usize::MAX)),
+        (1, Some(1)),
+        (9, Some(0)),
+    ];
     for hint in hints {
         let mut last = GatherProgress::default();
-        let gathered = gather(Liar(3, hint)).on_progress(|progress| last = *progress).await;
+        let gathered = gather(Liar(3, hint))
+            .on_progress(|progress| last = *progress)
+            .await;
         assert_eq!((gathered.len(), gathered.is_complete()), (3, true));
         assert_eq!((last.finished, last.total == Some(1)), (3, false));
     }
@@ -183,7 +203,9 @@ async fn progress_tells_of_each_start_and_each_end() {
     let gathered = gather(items)
         .limit(2)
         .on_progress(|p| {
-            events.borrow_mut().push((p.started, p.running, p.finished, p.failed, p.total));
+            events
+                .borrow_mut()
+                .push((p.started, p.running, p.finished, p.failed, p.total));
         })
         .await;
     assert_eq!(gathered.len(), 3);
@@ -241,7 +263,12 @@ async fn a_batch_starts_when_it_is_asked_for() {
     for (begin, size) in [(0, 3), (3, 3), (6, 1)] {
         assert_eq!((alive.ever.get(), alive.now.get()), (begin, 0));
         let batch = batches.next().await.unwrap();
-        assert!(batch.into_iter().map(Result::unwrap).eq(begin..begin + size));
+        assert!(
+            batch
+                .into_iter()
+                .map(Result::unwrap)
+                .eq(begin..begin + size)
+        );
         sleep(SECOND).await;
     }
     assert_eq!(batches.next().await, None);
@@ -307,7 +334,11 @@ fn everyone_who_is_woken_has_his_turn() {
         std::future::poll_fn(move |cx| {
             polls.borrow_mut()[n] += 1;
             cx.waker().wake_by_ref();
-            if polls.borrow()[n] > 1_000 { Poll::Ready(Plain::Ok(0)) } else { Poll::Pending }
+            if polls.borrow()[n] > 1_000 {
+                Poll::Ready(Plain::Ok(0))
+            } else {
+                Poll::Pending
+            }
         })
     });
     let mut all = Box::pin(gather(items).limit(100).into_future());
@@ -364,7 +395,11 @@ async fn items_are_driven_while_the_gather_is_polled_and_only_then() {
     let mut all = gather([1, 2].map(steps)).as_finished();
     assert!(run_for(1, Cut::Pending, all.next()).await.is_none());
     sleep(SECOND).await;
-    assert_eq!(alive.ever.get(), 0, "the consumer has slept: no step was made");
+    assert_eq!(
+        alive.ever.get(),
+        0,
+        "the consumer has slept: no step was made"
+    );
     while all.next().await.is_some() {}
     assert_eq!(alive.ever.get(), 20);
 }

@@ -22,8 +22,14 @@ enum Ends {
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
-    let end = prop_oneof![8 => Just(Ends::Well), 2 => Just(Ends::Badly), 1 => Just(Ends::Panicking)];
-    (0..6u32, 0..3u8, 0..12u32, end).prop_map(|(weight, yields, millis, end)| Plan { weight, yields, millis, end })
+    let end =
+        prop_oneof![8 => Just(Ends::Well), 2 => Just(Ends::Badly), 1 => Just(Ends::Panicking)];
+    (0..6u32, 0..3u8, 0..12u32, end).prop_map(|(weight, yields, millis, end)| Plan {
+        weight,
+        yields,
+        millis,
+        end,
+    })
 }
 
 async fn run(plan: Plan, number: u32, alive: &Alive) -> Plain {
@@ -52,7 +58,9 @@ async fn run(plan: Plan, number: u32, alive: &Alive) -> Plain {
 /// What the item's outcome has to be, where no limit cut it.
 fn fits(outcome: &Result<u32, Error<&'static str>>, plan: Plan, number: u32, limit: usize) -> bool {
     if plan.weight.max(1) as usize > limit {
-        return outcome.as_ref().is_err_and(|error| error.refusal().is_some());
+        return outcome
+            .as_ref()
+            .is_err_and(|error| error.refusal().is_some());
     }
     match plan.end {
         Ends::Well => *outcome == Ok(number),
@@ -130,16 +138,16 @@ proptest! {
             prop_assert!(spent <= deadline + MS);
         }
         let cut = |error: &Error<&str>| error.is_timed_out() && (timeout < Duration::MAX || deadline < Duration::MAX);
-        for ((number, plan), outcome) in plans.iter().enumerate().zip(&seen) {
+        for ((number, plan), outcome) in (0..).zip(&plans).zip(&seen) {
             if let Some(outcome) = outcome {
                 let was_cut = outcome.as_ref().is_err_and(cut);
-                prop_assert!(was_cut || fits(outcome, *plan, number as u32, limit), "{number}: {outcome:?}");
+                prop_assert!(was_cut || fits(outcome, *plan, number, limit), "{number}: {outcome:?}");
                 let in_time = Duration::from_millis(plan.millis.into()) < timeout;
                 prop_assert!(!was_cut || deadline < Duration::MAX || !in_time);
             }
         }
         if form < 4 {
-            prop_assert_eq!(told.finished as usize, seen.iter().flatten().count());
+            prop_assert_eq!(told.finished, seen.iter().flatten().count() as u64);
             prop_assert_eq!(told.running, 0);
             let known = seen.iter().take_while(|outcome| outcome.is_some()).count();
             prop_assert!(seen[known..].iter().all(Option::is_none), "no hole");

@@ -40,7 +40,10 @@ impl Drop for InTask {
     }
 }
 
-fn items(tasks: &Tasks, span: fn(u32) -> u32) -> impl Iterator<Item = impl Future<Output = Plain> + Send + use<>> + Send + use<> {
+fn items(
+    tasks: &Tasks,
+    span: fn(u32) -> u32,
+) -> impl Iterator<Item = impl Future<Output = Plain> + Send + use<>> + Send + use<> {
     let tasks = tasks.clone();
     (0..20_u32).map(move |n| {
         let tasks = tasks.clone();
@@ -56,7 +59,11 @@ async fn spawned_items_keep_to_the_limit_and_to_their_order() {
     let tasks = Tasks::default();
     let gathered = gather(items(&tasks, |n| 20 - n)).limit(4).spawned().await;
     assert_eq!((gathered.len(), gathered.failures().count()), (20, 1));
-    assert!(gathered.successes().eq((0..20).filter(|n| *n != 13).collect::<Vec<_>>().iter()));
+    assert!(
+        gathered
+            .successes()
+            .eq((0..20).filter(|n| *n != 13).collect::<Vec<_>>().iter())
+    );
     assert_eq!((tasks.most(), tasks.now(), tasks.ever()), (4, 0, 20));
 }
 
@@ -88,7 +95,11 @@ async fn spawned_items_that_are_cut_say_how_far_they_came() {
     let tasks = Tasks::default();
     for deadline in [false, true] {
         let all = gather(items(&tasks, |_| 1_000)).limit(20).spawned();
-        let all = if deadline { all.deadline(MS) } else { all.timeout(MS) };
+        let all = if deadline {
+            all.deadline(MS)
+        } else {
+            all.timeout(MS)
+        };
         let gathered = all.await;
         let error = Error::timed_out(MS).after(crate::Progress::started(1));
         assert!(gathered.failures().all(|(_, late)| *late == error));
@@ -100,10 +111,17 @@ async fn spawned_items_that_are_cut_say_how_far_they_came() {
 #[tokio::test(start_paused = true)]
 async fn a_spawned_item_goes_on_while_nobody_polls() {
     let tasks = Tasks::default();
-    let mut all = gather(items(&tasks, |n| n)).limit(3).spawned().as_finished();
+    let mut all = gather(items(&tasks, |n| n))
+        .limit(3)
+        .spawned()
+        .as_finished();
     assert!(all.next().await.is_some());
     sleep(SECOND).await;
-    assert_eq!((tasks.now(), tasks.ever()), (0, 3), "what has started has ended");
+    assert_eq!(
+        (tasks.now(), tasks.ever()),
+        (0, 3),
+        "what has started has ended"
+    );
     while all.next().await.is_some() {}
     assert_eq!(tasks.ever(), 20);
 }
@@ -116,7 +134,12 @@ async fn spawned_items_are_aborted_with_the_gather() {
         tokio::task::yield_now().await;
         assert_eq!(tasks.now(), 0);
     };
-    let all = || gather(items(&tasks, |n| n)).limit(3).spawned().into_future();
+    let all = || {
+        gather(items(&tasks, |n| n))
+            .limit(3)
+            .spawned()
+            .into_future()
+    };
     assert!(drop_at_every_poll(all, check).await > 4);
     let all = || gather(items(&tasks, |n| n)).limit(3).spawned().try_all();
     assert!(drop_at_every_poll(all, check).await > 4);
@@ -132,7 +155,9 @@ async fn a_panic_in_a_task_is_its_items_outcome_or_is_passed_on() {
             async move {
                 let _guard = tasks.guard();
                 after(MS, Ok(n)).await?;
-                if n == 3 { unwind() }
+                if n == 3 {
+                    unwind()
+                }
                 after(MS, Ok(n)).await
             }
         })
@@ -150,12 +175,19 @@ async fn a_panic_in_a_task_is_its_items_outcome_or_is_passed_on() {
 
 #[test]
 fn a_runtime_that_ends_cancels_the_items_of_a_gather_elsewhere() {
-    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let mine = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let mine = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     let tasks = Tasks::default();
     let mut all = Box::pin(
         gather(items(&tasks, |_| 0).map(|item| async move {
-            let _ = item;
+            drop(item);
             std::future::pending::<Plain>().await
         }))
         .spawned()
@@ -177,10 +209,15 @@ fn a_runtime_that_ends_cancels_the_items_of_a_gather_elsewhere() {
 async fn in_the_background_all_goes_on_until_the_buffer_is_full() {
     for (buffer, most) in [(5, 8), (1, 4), (0, 4), (100, 20)] {
         let tasks = Tasks::default();
-        let mut all = gather(items(&tasks, |n| n % 3)).limit(4).in_background(buffer);
+        let mut all = gather(items(&tasks, |n| n % 3))
+            .limit(4)
+            .in_background(buffer);
         sleep(SECOND).await;
         let ever = tasks.ever() as usize;
-        assert!((buffer.min(20)..=most).contains(&ever), "{ever} with {buffer}");
+        assert!(
+            (buffer.min(20)..=most).contains(&ever),
+            "{ever} with {buffer}"
+        );
         assert_eq!(tasks.now(), 0, "what has started was driven to its end");
         let begin = now();
         let mut seen = Vec::new();
@@ -215,7 +252,9 @@ async fn dropping_the_consumer_ends_what_is_in_the_background() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_the_background_reaches_the_consumer_after_the_outcomes() {
     let tasks = Tasks::default();
-    let source = items(&tasks, |n| n).enumerate().map(|(n, item)| if n == 7 { unwind() } else { item });
+    let source = items(&tasks, |n| n)
+        .enumerate()
+        .map(|(n, item)| if n == 7 { unwind() } else { item });
     let mut all = gather(source).limit(2).in_background(100);
     sleep(SECOND).await;
     let mut seen = 0;
@@ -235,7 +274,10 @@ async fn a_panic_in_the_background_reaches_the_consumer_after_the_outcomes() {
 
 #[test]
 fn a_background_whose_runtime_has_ended_says_that_it_is_incomplete() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let tasks = Tasks::default();
     let entered = runtime.enter();
     let mut all = gather(items(&tasks, |n| n)).in_background(1);

@@ -12,7 +12,9 @@ pub(crate) const FORMS: [(&str, Run); 6] = [
     ("gather, as they finish", |n| Box::pin(as_finished(n))),
     ("gather, in order", |n| Box::pin(in_order(n))),
     ("gather, in batches", |n| Box::pin(batches(n))),
-    ("gather, through a bulkhead, as finished", |n| Box::pin(through(n))),
+    ("gather, through a bulkhead, as finished", |n| {
+        Box::pin(through(n))
+    }),
     ("gather, in tasks", |n| Box::pin(spawned(n))),
     ("gather, in the background", |n| Box::pin(in_background(n))),
 ];
@@ -70,7 +72,10 @@ async fn through(items: u64) {
 }
 
 async fn spawned(items: u64) {
-    let mut all = gather((0..items).map(item)).limit(LIMIT).spawned().as_finished();
+    let mut all = gather((0..items).map(item))
+        .limit(LIMIT)
+        .spawned()
+        .as_finished();
     let mut seen = 0;
     while all.next().await.is_some() {
         seen += 1;
@@ -79,7 +84,9 @@ async fn spawned(items: u64) {
 }
 
 async fn in_background(items: u64) {
-    let mut all = gather((0..items).map(item)).limit(LIMIT).in_background(LIMIT);
+    let mut all = gather((0..items).map(item))
+        .limit(LIMIT)
+        .in_background(LIMIT);
     let mut seen = 0;
     while all.next().await.is_some() {
         seen += 1;

@@ -31,5 +31,9 @@ fn main() -> ExitCode {
             if grows { "GROWS" } else { "flat" }
         );
     }
-    if flat { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if flat {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -1,0 +1,139 @@
+//! How items are ended before their time: limits, panics, drops.
+
+use super::Driver;
+use crate::error::{Error, Progress};
+use crate::gather::item::Item;
+use crate::gather::progress::Listen;
+use crate::gather::slot::{Cause, Finished};
+use crate::gather::supply::Supply;
+use crate::panics::{self, Payload};
+
+impl<F, H, R, O, T, E> Driver<F, H, R, O>
+where
+    F: Supply<Raw = R, Item = O>,
+    O: Item<Output = T, Error = E>,
+    H: Listen,
+{
+    /// Ends the next item whose time is up.
+    pub(super) fn end_next(&mut self) -> Option<Finished<T, E>> {
+        loop {
+            let cause = match (self.cut, self.clock.fired) {
+                (Some(cause), fired) => {
+                    if fired.is_some() {
+                        self.clock.fired = None;
+                    }
+                    cause
+                }
+                (None, None) => return None,
+                (None, Some(now)) if self.clock.until <= now => {
+                    self.end_all(Cause::Deadline);
+                    continue;
+                }
+                (None, Some(now)) if self.seats.first_due() <= now => Cause::Timeout,
+                (None, Some(_)) => {
+                    self.clock.fired = None;
+                    return None;
+                }
+            };
+            let Some(seat) = self.seats.oldest() else {
+                return self.end_parked(cause);
+            };
+            self.seats.unlink(seat);
+            self.slots[seat].ending = Some(cause);
+            let polled = self.slots[seat].poll_end();
+            if let Some(done) = self.conclude(seat, polled) {
+                return Some(done);
+            }
+        }
+    }
+
+    fn end_parked(&mut self, cause: Cause) -> Option<Finished<T, E>> {
+        let (index, _, raw) = self.parked.take()?;
+        self.tally.start();
+        let result = match panics::caught(|| drop(raw)) {
+            Ok(()) => Err(self.settings.cut_by(cause, Progress::none())),
+            Err(panic) => self.panicked(panic, Progress::none())?,
+        };
+        Some((index, result))
+    }
+
+    pub(super) fn end_all(&mut self, cause: Cause) {
+        self.cut_short |= cause == Cause::Deadline
+            && (self.seats.taken() > 0 || self.parked.is_some() || !self.supply.is_exhausted());
+        self.cut = Some(cause);
+        self.clock.stop();
+        self.supply.close();
+    }
+
+    /// A panic as an outcome; or everything is ended first, for the panic to be passed on.
+    pub(super) fn panicked(
+        &mut self,
+        panic: Payload,
+        progress: Progress<E>,
+    ) -> Option<Result<T, Error<E>>> {
+        if !self.settings.propagate {
+            return Some(Err(Error::Panicked {
+                message: panics::message(panic),
+                attempts: progress.attempts,
+                last: progress.last,
+            }));
+        }
+        self.tally.finish(true);
+        match self.failure {
+            None => self.failure = Some(panic),
+            // Only one can be passed on: the first.
+            Some(_) => drop(panics::message(panic)),
+        }
+        self.stop();
+        None
+    }
+}
+
+impl<F, H, R, O> Driver<F, H, R, O> {
+    /// Drops all that is in flight, and all that is parked; panics in their drops are kept
+    /// from each other. The first of them.
+    fn drop_all(&mut self) -> Option<Payload> {
+        let parked = self.parked.take();
+        let mut first = panics::caught(|| drop(parked)).err();
+        for slot in &mut self.slots {
+            keep_first(&mut first, slot.clear());
+        }
+        self.seats.clear();
+        first
+    }
+}
+
+impl<F, H, R, O> Drop for Driver<F, H, R, O> {
+    fn drop(&mut self) {
+        let task = self.ready.close();
+        let panicked = self.drop_all();
+        drop(task);
+        let Some(panic) = panicked else {
+            return;
+        };
+        if self.settings.propagate && !std::thread::panicking() {
+            std::panic::resume_unwind(panic);
+        }
+        drop(panics::message(panic));
+    }
+}
+
+/// Drops all that is in flight when the driver itself unwinds: from the source, from the
+/// listener, from a timer outside of a runtime.
+pub(super) struct Unwinding<'d, F, H, R, O>(pub(super) &'d mut Driver<F, H, R, O>);
+
+impl<F, H, R, O> Drop for Unwinding<'_, F, H, R, O> {
+    fn drop(&mut self) {
+        self.0.cut = Some(Cause::Stopped);
+        drop(self.0.drop_all().map(panics::message));
+    }
+}
+
+/// Of two panics only one can be passed on. A payload's drop is foreign code as well.
+fn keep_first(first: &mut Option<Payload>, second: Option<Payload>) {
+    if first.is_none() {
+        *first = second;
+    } else {
+        drop(second.map(panics::message));
+    }
+}
