@@ -178,6 +178,7 @@ async fn a_wait_that_cannot_end_before_the_limit_is_not_begun() {
     let limiter = RateLimiter::builder()
         .rate(1, 10 * SECOND)
         .burst(1)
+        .max_wait(60 * SECOND)
         .build()
         .unwrap();
     let pipeline = Pipeline::builder("slow")
