@@ -46,7 +46,7 @@ impl Home {
 }
 
 /// How a worker came to its runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hired {
     serial: u64,
     /// It is the runtime in whose context the worker was spawned: there is no other to try.

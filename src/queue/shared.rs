@@ -16,7 +16,7 @@ use super::snapshot::{Outcome, QueueSnapshot};
 use super::state::{Arrival, Entry, Place, State};
 use crate::error::{Error, Progress};
 use crate::panics::{caught, message};
-use crate::sync::{Lock, wake_all};
+use crate::sync::Lock;
 
 /// A callback that is told the counts.
 pub(super) type OnProgress = Box<dyn Fn(QueueSnapshot) + Send + Sync>;
@@ -47,10 +47,13 @@ pub(super) fn discard<V>(value: V) {
     }
 }
 
-/// Wakes everyone; a waker that panics is not the caller's concern.
-pub(super) fn wake(wakers: Vec<Waker>) {
-    if let Err(panic) = caught(move || wake_all(wakers)) {
-        message(panic);
+/// Wakes everyone, each by itself: a waker that panics is not the caller's concern, and two
+/// of them must not meet in one unwinding.
+pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        if let Err(panic) = caught(move || waker.wake()) {
+            message(panic);
+        }
     }
 }
 
@@ -139,7 +142,7 @@ impl<J, T, E> Shared<J, T, E> {
     pub(super) fn break_off(&self, place: &mut Place) {
         let place = place.take();
         let (left, promised) = self.inner.lock().state.break_off(place);
-        wake(promised.into_iter().collect());
+        wake(promised);
         discard(left);
     }
 
@@ -243,7 +246,7 @@ impl<J, T, E> Shared<J, T, E> {
         };
         self.at_home(|| discard(future));
         self.settle(cell, Err(cancelled(cell.attempts())));
-        wake(worker.into_iter().collect());
+        wake(worker);
     }
 
     /// Stops everything that runs.

@@ -306,6 +306,11 @@ impl<I, R: Clone, W> State<I, R, W> {
         self.drains.remove(key)?
     }
 
+    #[cfg(test)]
+    pub(super) fn nobody_awaits_idle(&self) -> bool {
+        self.drains.is_empty()
+    }
+
     /// Those who waited until there is nothing to do, if that is so now.
     pub(super) fn take_drained(&mut self) -> Vec<W> {
         if self.is_idle() {

@@ -80,3 +80,8 @@ async fn works_on(queue: &Tasks) {
     assert_eq!(counts.accepted, counts.settled(), "{counts:?}");
     assert_eq!(counts.producers, 0, "{counts:?}");
 }
+
+/// Polls once, with the task's own waker.
+async fn poll_once<Fut: Future + Unpin>(future: &mut Fut) -> Poll<Fut::Output> {
+    poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx))).await
+}

@@ -51,7 +51,7 @@ where
     fn pass_on(&self, id: u64, outcome: Settled<T, E>) {
         let passed = self.shared.inner.lock().outbox.put(id, outcome);
         match passed {
-            Ok(reader) => wake(reader.into_iter().collect()),
+            Ok(reader) => wake(reader),
             Err(unwanted) => drop(unwanted),
         }
     }

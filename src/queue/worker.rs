@@ -56,7 +56,7 @@ where
             return None;
         };
         self.current = Some(Arc::clone(&cell));
-        wake(producer.into_iter().collect());
+        wake(producer);
         if cell.is_stopped() {
             discard(item);
             self.settle(&cell, Err(cancelled(0)));
