@@ -30,13 +30,13 @@ use std::time::Duration;
 pub use builder::{Direct, QueueBuilder, Through};
 pub use drained::Drained;
 pub use job::{IntoDynPipeline, Job};
-pub use outcomes::{NextOutcome, Outcomes};
+pub use outcomes::Outcomes;
 pub use push::{Push, Rejected};
 pub use snapshot::{QueueReport, QueueSnapshot};
 pub use ticket::Ticket;
 
 use crate::error::Refusal;
-use crate::time::{self, Timer};
+use crate::time::{self, Instant, Timer};
 use shared::{Shared, cancelled};
 use snapshot::Outcome;
 use state::{Arrival, Entry, Place};
@@ -269,9 +269,10 @@ where
         priority: impl Into<Priority>,
         item: J,
     ) -> Result<Ticket<T, E>, Rejected<J>> {
+        let ages = self.shared().ages;
         let arrival = Arrival {
             priority: priority.into().0,
-            now: time::now(),
+            now: if ages { time::now() } else { Instant::NEVER },
             may_wait: false,
         };
         let mut item = Some(item);

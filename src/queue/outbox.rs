@@ -9,11 +9,14 @@ use std::task::Waker;
 
 use super::cell::Settled;
 
+/// What is kept for the stream: items' numbers and outcomes.
+pub(super) type Unread<T, E> = VecDeque<(u64, Settled<T, E>)>;
+
 pub(super) struct Outbox<T, E> {
     /// `None`: no stream was asked for, or it has gone.
     bound: Option<usize>,
     taken: bool,
-    buffer: VecDeque<(u64, Settled<T, E>)>,
+    buffer: Unread<T, E>,
     pub(super) reader: Option<Waker>,
 }
 
@@ -62,7 +65,7 @@ impl<T, E> Outbox<T, E> {
     }
 
     /// Keeps nothing any more. Returns what it held, to be dropped.
-    pub(super) fn close(&mut self) -> (VecDeque<(u64, Settled<T, E>)>, Option<Waker>) {
+    pub(super) fn close(&mut self) -> (Unread<T, E>, Option<Waker>) {
         self.bound = None;
         (std::mem::take(&mut self.buffer), self.reader.take())
     }

@@ -1,7 +1,7 @@
 //! Outcomes as they come: for items whose tickets nobody holds.
 
 use std::fmt;
-use std::future::Future;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +10,7 @@ use futures_core::Stream;
 
 use super::cell::Settled;
 use super::ticket::Desk;
+use crate::error::Error;
 
 /// The outcomes of all items whose tickets were dropped or [detached](super::Ticket::detach),
 /// with their numbers, in the order in which they end; see
@@ -33,8 +34,8 @@ impl<T, E> Outcomes<T, E> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub fn next(&mut self) -> NextOutcome<'_, T, E> {
-        NextOutcome { outcomes: self }
+    pub async fn next(&mut self) -> Option<(u64, Result<T, Error<E>>)> {
+        poll_fn(|cx| self.poll_outcome(cx)).await
     }
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Option<(u64, Settled<T, E>)>> {
@@ -51,7 +52,7 @@ impl<T, E> Outcomes<T, E> {
 }
 
 impl<T, E> Stream for Outcomes<T, E> {
-    type Item = (u64, Settled<T, E>);
+    type Item = (u64, Result<T, Error<E>>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll_outcome(cx)
@@ -69,20 +70,5 @@ impl<T, E> fmt::Debug for Outcomes<T, E> {
         f.debug_struct("Outcomes")
             .field("ended", &self.ended)
             .finish_non_exhaustive()
-    }
-}
-
-/// The future of [`Outcomes::next`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless awaited"]
-pub struct NextOutcome<'a, T, E> {
-    outcomes: &'a mut Outcomes<T, E>,
-}
-
-impl<T, E> Future for NextOutcome<'_, T, E> {
-    type Output = Option<(u64, Settled<T, E>)>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.outcomes.poll_outcome(cx)
     }
 }

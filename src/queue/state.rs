@@ -197,13 +197,11 @@ impl<I, R: Clone, W> State<I, R, W> {
         if place.is_none() || self.closed {
             return (None, None);
         }
-        match self.give_up(place) {
-            Ok(left) => (left, None),
-            Err(()) => {
-                self.promised -= 1;
-                (None, self.promise())
-            }
+        if let Ok(left) = self.give_up(place) {
+            return (left, None);
         }
+        self.promised -= 1;
+        (None, self.promise())
     }
 
     /// Promises the place that has come free to the producer who has waited longest.

@@ -159,16 +159,12 @@ impl<T, E> Future for Ticket<T, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "polled after it was ready");
         let mut waker: Option<Waker> = Some(cx.waker().clone());
-        match self.cell.collect(&mut waker) {
-            Some(outcome) => {
-                self.taken = true;
-                Poll::Ready(outcome)
-            }
-            None => {
-                self.desk.staff();
-                Poll::Pending
-            }
+        if let Some(outcome) = self.cell.collect(&mut waker) {
+            self.taken = true;
+            return Poll::Ready(outcome);
         }
+        self.desk.staff();
+        Poll::Pending
     }
 }
 

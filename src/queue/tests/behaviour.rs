@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    fn note(&self, what: impl ToString) {
+    fn note(&self, what: &str) {
         self.0.lock().unwrap().push(what.to_string());
     }
 
@@ -230,9 +230,9 @@ async fn shutdown_takes_no_longer_than_it_may_and_returns_what_had_not_begun() {
     let queue = Queue::builder()
         .workers(1)
         .build(move |n: u32| {
-            let noted = Noted(notes.clone(), "running dropped");
+            let held = Noted(notes.clone(), "running dropped");
             async move {
-                let _noted = noted;
+                let _held = held;
                 sleep(100 * SECOND).await;
                 Ok::<_, String>(n)
             }
@@ -575,9 +575,11 @@ async fn progress_is_told_after_each_outcome_and_a_panic_in_it_does_no_harm() {
     works_on(&queue).await;
 }
 
+type Looked = Queue<Option<Arc<Nosy>>, Option<Arc<Nosy>>, String>;
+
 /// A waker and a value that look at the queue whenever anything happens to them.
 struct Nosy {
-    queue: Mutex<Option<Queue<Option<Arc<Nosy>>, Option<Arc<Nosy>>, String>>>,
+    queue: Mutex<Option<Looked>>,
     looks: AtomicUsize,
     panics: bool,
 }

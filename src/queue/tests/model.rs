@@ -250,7 +250,7 @@ struct Memory {
     drains: Vec<(usize, Key)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Op {
     Push(i32, bool),
     Repoll(Index),
@@ -350,7 +350,7 @@ impl Pair {
                 self.model.workers += usize::from(hires);
             }
             Op::Receive(wide) if self.model.workers > self.model.running.len() => {
-                self.receive(wide)?
+                self.receive(wide)?;
             }
             Op::Settle(at, kind) if !self.model.running.is_empty() => {
                 let (_, id) = self
@@ -371,7 +371,7 @@ impl Pair {
                 self.model.workers -= 1;
             }
             Op::Withdraw(at, kind) if !self.memory.ranks.is_empty() => {
-                self.withdraw(at, OUTCOMES[kind])?
+                self.withdraw(at, OUTCOMES[kind])?;
             }
             Op::WithdrawFirst(kind) => {
                 let expected = self
