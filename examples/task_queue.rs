@@ -13,7 +13,7 @@ use mainstay::queue::{Priority, Queue, QueueSnapshot};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A session in the cloud, as the guides have it: every third cannot be created.
+/// A session in the cloud, as the guides have it: every fourth cannot be created.
 struct Session(u32);
 
 static CREATED: AtomicU32 = AtomicU32::new(0);
@@ -22,7 +22,7 @@ impl Session {
     async fn create() -> Result<Self, String> {
         tokio::time::sleep(20 * MS).await;
         match CREATED.fetch_add(1, Ordering::Relaxed) {
-            n if n % 3 == 2 => Err(format!("session {n} could not be created")),
+            n if n % 4 == 1 => Err(format!("session {n} could not be created")),
             n => Ok(Self(n)),
         }
     }

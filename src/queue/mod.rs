@@ -99,6 +99,8 @@ use state::{Arrival, Entry, Place};
 /// outside of any, first used. What is pushed outside of a runtime waits until the queue, a
 /// ticket or a stream is used within one. When the runtime shuts down, what runs and what
 /// waits ends as cancelled; the queue then works on in the next runtime in which it is used.
+/// A runtime that is alive but not driven (a current-thread one outside of `block_on`) does
+/// nothing, and neither do workers on it.
 ///
 /// Aborting drops a future between two polls: a handler that blocks its thread cannot be
 /// stopped.
@@ -340,7 +342,8 @@ where
     ///
     /// It takes no longer than `within`: what cannot be stopped at that point, because it is
     /// in the middle of a poll on another thread, is not waited for; it counts as cancelled,
-    /// and the report says how many there are. To ask running items first, call
+    /// and the report says how many there are. A stream of outcomes that nobody reads holds
+    /// it up until then. To ask running items first, call
     /// [`cancel`](Self::cancel) before: they then have `within` to finish.
     ///
     /// # Cancel safety

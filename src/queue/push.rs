@@ -188,7 +188,9 @@ where
 
 impl<J, T, E> Drop for Push<J, T, E> {
     fn drop(&mut self) {
-        self.queue.shared().break_off(&mut self.place);
+        if self.place.is_some() {
+            self.queue.shared().break_off(&mut self.place);
+        }
     }
 }
 
