@@ -305,6 +305,11 @@ impl<I, R: Clone, W> State<I, R, W> {
     }
 
     #[cfg(test)]
+    pub(super) fn promised(&self) -> usize {
+        self.promised
+    }
+
+    #[cfg(test)]
     pub(super) fn nobody_awaits_idle(&self) -> bool {
         self.drains.is_empty()
     }

@@ -528,6 +528,7 @@ impl Pair {
             (model.closed, model.closed)
         );
         prop_assert_eq!(self.line.is_idle(), model.idle());
+        prop_assert_eq!(self.line.promised(), model.promised.len());
         let ended = [
             found.done,
             found.failed,

@@ -67,6 +67,32 @@ fn when_the_runtime_shuts_down_every_item_has_an_outcome_and_the_next_one_takes_
     }
 }
 
+/// Traps 79 and 80: the ticket's side does not keep the future of a lost worker alive.
+#[test]
+fn what_a_lost_worker_was_at_is_dropped_with_it() {
+    let home = runtime();
+    let alive = Arc::new(());
+    let known = Arc::clone(&alive);
+    let ticket = home.block_on(async {
+        let queue = Queue::builder()
+            .build(move |()| {
+                let held = Arc::clone(&known);
+                async move {
+                    let _held = held;
+                    std::future::pending::<Result<(), String>>().await
+                }
+            })
+            .unwrap();
+        let ticket = queue.push(()).await.unwrap();
+        tokio::task::yield_now().await;
+        ticket
+    });
+    assert_eq!(Arc::strong_count(&alive), 3);
+    drop(home);
+    assert!(ticket.is_settled());
+    assert_eq!(Arc::strong_count(&alive), 2);
+}
+
 /// The second worker is dropped before its first poll: what waits does not wait for it.
 #[test]
 fn a_worker_that_its_runtime_never_polled_leaves_nothing_in_line() {
