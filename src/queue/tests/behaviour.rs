@@ -290,6 +290,37 @@ async fn a_handler_that_shuts_its_own_queue_down_does_not_hang() {
     assert!(queue.is_closed());
 }
 
+/// Aborted in the middle of a poll: dropped right after it, unless that poll was its last.
+#[tokio::test(start_paused = true)]
+async fn an_item_aborted_while_it_is_polled_is_dropped_after_that_poll() {
+    type Own = Arc<Mutex<Option<Ticket<(), String>>>>;
+    for ends in [false, true] {
+        let own = Own::default();
+        let known = Arc::clone(&own);
+        let queue = Queue::builder()
+            .workers(1)
+            .build(move |first: bool| {
+                let own = Arc::clone(&known);
+                async move {
+                    if first {
+                        own.lock().unwrap().as_ref().unwrap().abort();
+                    }
+                    if first && !ends {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(())
+                }
+            })
+            .unwrap();
+        *own.lock().unwrap() = Some(queue.push(true).await.unwrap());
+        let second = queue.push(false).await.unwrap();
+        assert_eq!(second.await, Ok(()));
+        let first = own.lock().unwrap().take().unwrap();
+        let outcome = first.await.map_err(|error| error.attempts());
+        assert_eq!(outcome, if ends { Ok(()) } else { Err(1) });
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn cancel_asks_those_who_can_be_asked_and_their_result_counts() {
     let queue = Queue::builder()
