@@ -295,13 +295,14 @@ async fn a_handler_that_shuts_its_own_queue_down_does_not_hang() {
 async fn an_item_aborted_while_it_is_polled_is_dropped_after_that_poll() {
     type Own = Arc<Mutex<Option<Ticket<(), String>>>>;
     for ends in [false, true] {
-        let own = Own::default();
-        let known = Arc::clone(&own);
+        let (own, alive) = (Own::default(), Arc::new(()));
+        let known = (Arc::clone(&own), Arc::clone(&alive));
         let queue = Queue::builder()
             .workers(1)
             .build(move |first: bool| {
-                let own = Arc::clone(&known);
+                let (own, held) = known.clone();
                 async move {
+                    let _held = held;
                     if first {
                         own.lock().unwrap().as_ref().unwrap().abort();
                     }
@@ -318,6 +319,7 @@ async fn an_item_aborted_while_it_is_polled_is_dropped_after_that_poll() {
         let first = own.lock().unwrap().take().unwrap();
         let outcome = first.await.map_err(|error| error.attempts());
         assert_eq!(outcome, if ends { Ok(()) } else { Err(1) });
+        assert_eq!(Arc::strong_count(&alive), 2);
     }
 }
 
@@ -457,9 +459,43 @@ async fn a_stream_that_nobody_reads_holds_the_queue_up_at_its_bound() {
     sleep(SECOND).await;
     assert_eq!(queue.snapshot().done, 3);
     drop(outcomes);
-    queue.drained().await;
+    sleep(SECOND).await;
     assert_eq!(queue.snapshot().done, 9);
     assert!(tasks(1, 1).outcomes().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_item_begins_without_room_for_its_outcome() {
+    let builder = Queue::builder().workers(4).outcomes(2);
+    let queue = builder.build(handler).unwrap();
+    for _ in 0..4 {
+        queue.push(Task::Sleep(9)).await.unwrap().detach();
+    }
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!((queue.snapshot().running, queue.snapshot().waiting), (2, 2));
+}
+
+/// The first to learn of a worker's receipt is the producer who waits: its waker aborts
+/// the item between receipt and begin.
+#[tokio::test(start_paused = true)]
+async fn an_item_aborted_between_receive_and_begin_never_begins() {
+    struct Aborts(Mutex<Option<Ticket<u32, String>>>);
+    impl Wake for Aborts {
+        fn wake(self: Arc<Self>) {
+            self.0.lock().unwrap().as_ref().unwrap().abort();
+        }
+    }
+    let queue = tasks(1, 1);
+    let ticket = queue.try_push(Task::Yield(1)).unwrap();
+    let aborts = Arc::new(Aborts(Mutex::new(Some(ticket))));
+    let waker = Waker::from(Arc::clone(&aborts));
+    let mut push = queue.push(Task::Yield(2));
+    let poll = std::pin::Pin::new(&mut push).poll(&mut Context::from_waker(&waker));
+    assert!(poll.is_pending());
+    tokio::task::yield_now().await;
+    let ticket = aborts.0.lock().unwrap().take().unwrap();
+    assert_eq!(ticket.await, Err(Error::cancelled()));
+    assert_eq!(push.await.unwrap().await, Ok(2));
 }
 
 #[tokio::test(start_paused = true)]

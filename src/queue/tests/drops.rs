@@ -276,8 +276,8 @@ async fn drained_dropped_at_any_poll_leaves_nobody_behind() {
             },
             async |_| {
                 let queue = current.borrow_mut().take().unwrap();
-                queue.drained().await;
                 assert!(queue.shared().inner.lock().state.nobody_awaits_idle());
+                queue.drained().await;
                 if what != 1 {
                     works_on(&queue).await;
                 }
