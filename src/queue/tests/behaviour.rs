@@ -302,13 +302,13 @@ async fn an_item_aborted_while_it_is_polled_is_dropped_after_that_poll() {
             .build(move |first: bool| {
                 let (own, held) = known.clone();
                 async move {
-                    let _held = held;
                     if first {
                         own.lock().unwrap().as_ref().unwrap().abort();
                     }
                     if first && !ends {
                         std::future::pending::<()>().await;
                     }
+                    drop(held);
                     Ok(())
                 }
             })

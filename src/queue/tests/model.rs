@@ -557,7 +557,7 @@ proptest! {
         capacity in 1..4usize,
         workers in 1..4usize,
         ageing in prop::option::of(1..30u64),
-        ops in prop::collection::vec(ops(), 0..120),
+        ops in prop::collection::vec(ops(), 0..80),
     ) {
         let mut pair = Pair {
             line: State::new(Limits { capacity, workers, ageing }),

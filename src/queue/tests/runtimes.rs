@@ -78,15 +78,17 @@ fn what_a_lost_worker_was_at_is_dropped_with_it() {
             .build(move |()| {
                 let held = Arc::clone(&known);
                 async move {
-                    let _held = held;
-                    std::future::pending::<Result<(), String>>().await
+                    std::future::pending::<()>().await;
+                    drop(held);
+                    Ok::<_, String>(())
                 }
             })
             .unwrap();
         let ticket = queue.push(()).await.unwrap();
         tokio::task::yield_now().await;
-        ticket
+        [ticket]
     });
+    let [ticket] = ticket;
     assert_eq!(Arc::strong_count(&alive), 3);
     drop(home);
     assert!(ticket.is_settled());
