@@ -470,8 +470,8 @@ async fn no_item_begins_without_room_for_its_outcome() {
     let queue = builder.build(handler).unwrap();
     for _ in 0..4 {
         queue.push(Task::Sleep(9)).await.unwrap().detach();
+        sleep(Duration::from_millis(1)).await;
     }
-    sleep(Duration::from_millis(5)).await;
     assert_eq!((queue.snapshot().running, queue.snapshot().waiting), (2, 2));
 }
 
