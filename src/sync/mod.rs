@@ -2,8 +2,11 @@
 
 mod wait_list;
 
+use std::panic::resume_unwind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+
+use crate::panics::caught;
 
 pub(crate) use wait_list::{Key, WaitList};
 
@@ -25,7 +28,7 @@ impl<T> Lock<T> {
 }
 
 /// Wakes everyone, also those behind a waker that panics: they have been handed something
-/// and would never learn of it. To be called without a lock.
+/// and would never learn of it. The first panic then goes on. To be called without a lock.
 #[inline]
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
     // Mostly there is nobody: then the call pays for nothing that it does not need.
@@ -36,13 +39,55 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
 
 #[cold]
 fn wake_each(wakers: Vec<Waker>) {
-    struct Rest(std::vec::IntoIter<Waker>);
+    let mut panic = None;
+    for waker in wakers {
+        if let Err(payload) = caught(|| waker.wake()) {
+            panic = panic.or(Some(payload));
+        }
+    }
+    // Where something unwinds already, a second panic would end the process.
+    match panic {
+        Some(payload) if !std::thread::panicking() => resume_unwind(payload),
+        _ => {}
+    }
+}
 
-    impl Drop for Rest {
-        fn drop(&mut self) {
-            self.0.by_ref().for_each(Waker::wake);
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Bad(AtomicU32);
+
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("woken");
         }
     }
 
-    Rest(wakers.into_iter()).0.by_ref().for_each(Waker::wake);
+    /// Trap 77.
+    #[test]
+    fn wakers_that_panic_keep_nobody_from_being_woken() {
+        let bad = Arc::new(Bad(AtomicU32::new(0)));
+        let crowd = || (0..3).map(|_| Waker::from(Arc::clone(&bad))).collect();
+        assert!(caught(|| wake_all(crowd())).is_err());
+        assert_eq!(bad.0.load(Ordering::SeqCst), 3);
+
+        struct WhileUnwinding<F: FnMut()>(F);
+        impl<F: FnMut()> Drop for WhileUnwinding<F> {
+            fn drop(&mut self) {
+                (self.0)();
+            }
+        }
+        let unwound = caught(|| {
+            let _drop = WhileUnwinding(|| wake_all(crowd()));
+            panic!("first");
+        });
+        assert_eq!(unwound.unwrap_err().downcast_ref::<&str>(), Some(&"first"));
+        assert_eq!(bad.0.load(Ordering::SeqCst), 6);
+    }
 }
