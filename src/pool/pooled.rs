@@ -1,0 +1,235 @@
+//! An object that is lent out: it gives itself back.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::manage::{HookFuture, Manage};
+use super::shared::{Shared, Slot, within};
+use super::state::Effects;
+use super::status::Reason;
+use crate::panics::{caught, message};
+use crate::time;
+
+/// An object of a [`Pool`](super::Pool), which goes back when this is dropped: on any thread,
+/// inside of a runtime or outside.
+///
+/// It borrows its pool; [`into_owned`](Self::into_owned) makes it one that can be moved into
+/// a task or a struct. What it offers itself are functions, not methods, so that they do not
+/// hide those of the object: `Pooled::detach(object)`.
+///
+/// Dropped while its thread panics, the object is closed, as nobody knows what it still
+/// expects. Nobody can see that the future which uses it was cancelled: for that there are
+/// [`use_with`](Self::use_with) and [`Manage::reusable`].
+#[must_use = "an object that is dropped at once goes back"]
+pub struct Pooled<'p, M: Manage> {
+    /// `None` once it is given back.
+    entry: Option<Slot<M>>,
+    home: Home<'p, M>,
+    /// Why it is not to go back.
+    spoilt: Option<Reason>,
+}
+
+enum Home<'p, M: Manage> {
+    Borrowed(&'p Arc<Shared<M>>),
+    Owned(Arc<Shared<M>>),
+}
+
+impl<M: Manage> Home<'_, M> {
+    #[inline]
+    fn shared(&self) -> &Arc<Shared<M>> {
+        match self {
+            Self::Borrowed(shared) => shared,
+            Self::Owned(shared) => shared,
+        }
+    }
+}
+
+const THERE: &str = "it is taken only by what ends the guard";
+
+impl<'p, M: Manage> Pooled<'p, M> {
+    #[inline]
+    pub(super) fn lent(shared: &'p Arc<Shared<M>>, mut entry: Slot<M>) -> Self {
+        entry.uses += 1;
+        Self {
+            entry: Some(entry),
+            home: Home::Borrowed(shared),
+            spoilt: None,
+        }
+    }
+
+    /// The same object with a handle of its own: to be moved into a task or a struct.
+    ///
+    /// It does not keep the pool open: when the last handle of the pool goes, the object is
+    /// closed as it comes back.
+    pub fn into_owned(mut pooled: Self) -> Pooled<'static, M> {
+        Pooled {
+            entry: pooled.entry.take(),
+            home: Home::Owned(Arc::clone(pooled.home.shared())),
+            spoilt: pooled.spoilt,
+        }
+    }
+
+    /// Takes the object out of the pool for good. Another one may be created in its place.
+    #[must_use = "the object is dropped, and not closed: see `discard`"]
+    pub fn detach(mut pooled: Self) -> M::Object {
+        let entry = pooled.entry.take().expect(THERE);
+        pooled.home.shared().change(|state, fx| state.detach(fx));
+        entry.object
+    }
+
+    /// Closes the object now: it is broken.
+    pub fn discard(mut pooled: Self) {
+        Self::mark_broken(&mut pooled);
+    }
+
+    /// Has the object closed, instead of going back, when this is dropped.
+    pub fn mark_broken(pooled: &mut Self) {
+        pooled.spoilt = Some(Reason::Broken);
+    }
+
+    /// How long ago the object was created.
+    #[must_use]
+    pub fn age(pooled: &Self) -> Duration {
+        let born = pooled.entry.as_ref().expect(THERE).born;
+        time::now().since(born)
+    }
+
+    /// How often the object was lent out; this is the first time if it is 1.
+    #[must_use]
+    pub fn uses(pooled: &Self) -> u64 {
+        pooled.entry.as_ref().expect(THERE).uses
+    }
+
+    /// Uses the object, and gives it back only if the use came to its end: when the future is
+    /// dropped in the middle, or panics, the object is closed.
+    ///
+    /// After an `Err` it goes back, if [`Manage::reusable`] agrees.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`.
+    pub async fn use_with<T, E, F>(mut pooled: Self, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut M::Object) -> Result<T, E>,
+    {
+        let marked = pooled.spoilt.replace(Reason::CancelledUse);
+        let result = work(&mut pooled).await;
+        pooled.spoilt = marked;
+        result
+    }
+}
+
+impl<M: Manage> Deref for Pooled<'_, M> {
+    type Target = M::Object;
+
+    #[inline]
+    fn deref(&self) -> &M::Object {
+        &self.entry.as_ref().expect(THERE).object
+    }
+}
+
+impl<M: Manage> DerefMut for Pooled<'_, M> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut M::Object {
+        &mut self.entry.as_mut().expect(THERE).object
+    }
+}
+
+impl<M: Manage> Drop for Pooled<'_, M> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            give_back(self.home.shared(), entry, self.spoilt);
+        }
+    }
+}
+
+#[inline]
+fn give_back<M: Manage>(shared: &Arc<Shared<M>>, mut entry: Slot<M>, spoilt: Option<Reason>) {
+    if let Some(reason) = spoilt.or_else(|| spoilt_by_its_use(shared, &mut entry)) {
+        shared.change(|state, fx| state.discard(entry, reason, fx));
+        return;
+    }
+    if shared.settings.after_return.is_some() {
+        Returning::start(shared, entry);
+        return;
+    }
+    let now = shared.now();
+    let mut effects = Effects::none();
+    shared.lock().put(entry, now, &mut effects);
+    shared.act(effects);
+}
+
+#[inline]
+fn spoilt_by_its_use<M: Manage>(shared: &Shared<M>, entry: &mut Slot<M>) -> Option<Reason> {
+    if std::thread::panicking() {
+        return Some(Reason::CancelledUse);
+    }
+    let reusable = caught(|| shared.manager().reusable(&mut entry.object));
+    let reusable = reusable.unwrap_or_else(|panic| {
+        message(panic);
+        false
+    });
+    (!reusable).then_some(Reason::Broken)
+}
+
+/// An object on its way back, in the hook: given up there, it is closed.
+struct Returning<M: Manage> {
+    shared: Arc<Shared<M>>,
+    entry: Option<Slot<M>>,
+}
+
+impl<M: Manage> Returning<M> {
+    #[cold]
+    fn start(shared: &Arc<Shared<M>>, entry: Slot<M>) {
+        shared.lock().returning();
+        let returning = Self {
+            shared: Arc::clone(shared),
+            entry: Some(entry),
+        };
+        shared.runtime.run(returning.run());
+    }
+
+    async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let settings = &shared.settings;
+        let (Some(hook), Some(entry)) = (&settings.after_return, &mut self.entry) else {
+            return;
+        };
+        let future: HookFuture<'_, M::Error> = hook(&mut entry.object);
+        if let Some(Ok(())) = within(settings.check_limit, future).await {
+            self.arrive();
+        } else {
+            self.end(Reason::Broken);
+        }
+    }
+
+    fn arrive(&mut self) {
+        let now = self.shared.now();
+        if let Some(entry) = self.entry.take() {
+            self.shared
+                .change(|state, fx| state.returned(entry, now, fx));
+        }
+    }
+
+    fn end(&mut self, reason: Reason) {
+        if let Some(entry) = self.entry.take() {
+            self.shared
+                .change(|state, fx| state.fail_candidate(entry, reason, fx));
+        }
+    }
+}
+
+impl<M: Manage> Drop for Returning<M> {
+    fn drop(&mut self) {
+        self.end(Reason::CancelledUse);
+    }
+}
+
+impl<M: Manage<Object: fmt::Debug>> fmt::Debug for Pooled<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pooled").field(&**self).finish()
+    }
+}

@@ -1,0 +1,195 @@
+//! What all handles of a pool share: the state behind its lock, and what is done outside.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::background::Runtime;
+use super::create::Creation;
+use super::entry::{Ages, Entry};
+use super::keeper;
+use super::manage::{Hook, Manage};
+use super::state::{Effects, Rules, State};
+use super::status::Reason;
+use crate::error::Error;
+use crate::panics;
+use crate::policy::DynPipeline;
+use crate::sync::{Lock, wake_all};
+use crate::time::{self, Instant, Timer};
+
+pub(super) struct Settings<M: Manage> {
+    pub(super) manager: M,
+    pub(super) max_wait: Duration,
+    pub(super) check_limit: Duration,
+    pub(super) create_limit: Duration,
+    pub(super) close_limit: Duration,
+    pub(super) ages: Ages,
+    pub(super) create_policy: Option<DynPipeline<M::Object, M::Error>>,
+    pub(super) after_create: Option<Hook<M::Object, M::Error>>,
+    pub(super) before_hand_over: Option<Hook<M::Object, M::Error>>,
+    pub(super) after_return: Option<Hook<M::Object, M::Error>>,
+}
+
+pub(super) type Slot<M> = Box<Entry<<M as Manage>::Object>>;
+pub(super) type PoolState<M> = State<<M as Manage>::Object, Waker, Error<<M as Manage>::Error>>;
+pub(super) type PoolEffects<M> =
+    Effects<<M as Manage>::Object, Waker, Error<<M as Manage>::Error>>;
+
+pub(super) struct Shared<M: Manage> {
+    pub(super) settings: Settings<M>,
+    state: Lock<PoolState<M>>,
+    pub(super) runtime: Runtime,
+    /// Whether any setting asks what time it is.
+    timed: bool,
+    /// Whether any setting needs something done that no caller does.
+    kept: bool,
+    keeper_runs: AtomicBool,
+    pub(super) keeper_called: Arc<Notify>,
+}
+
+impl<M: Manage> Shared<M> {
+    pub(super) fn new(rules: Rules, max: usize, settings: Settings<M>) -> Arc<Self> {
+        let limited = settings.ages.are_limited();
+        let checks_by_time = rules.check_after.is_some_and(|after| after > 0);
+        Arc::new(Self {
+            settings,
+            state: Lock::new(State::new(rules, max)),
+            runtime: Runtime::default(),
+            timed: limited || checks_by_time,
+            kept: limited || rules.min_idle > 0,
+            keeper_runs: AtomicBool::new(false),
+            keeper_called: Arc::default(),
+        })
+    }
+
+    pub(super) fn manager(&self) -> &M {
+        &self.settings.manager
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, PoolState<M>> {
+        self.state.lock()
+    }
+
+    /// The time, if it matters.
+    #[inline]
+    pub(super) fn now(&self) -> Instant {
+        if self.timed {
+            time::now()
+        } else {
+            Instant::from_nanos(0)
+        }
+    }
+
+    /// Changes the state, and then does what follows from it.
+    pub(super) fn change<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut PoolState<M>, &mut PoolEffects<M>) -> R,
+    ) -> R {
+        let mut effects = Effects::none();
+        let result = change(&mut self.lock(), &mut effects);
+        self.act(effects);
+        result
+    }
+
+    /// Does what is to be done outside of the lock. Only the wakers at its end can panic.
+    #[inline]
+    pub(super) fn act(self: &Arc<Self>, effects: PoolEffects<M>) {
+        if !effects.are_none() {
+            self.act_on(effects);
+        }
+    }
+
+    #[cold]
+    fn act_on(self: &Arc<Self>, effects: PoolEffects<M>) {
+        for _ in 0..effects.create {
+            Creation::start(self);
+        }
+        for (entry, reason) in effects.close {
+            self.end(entry, reason);
+        }
+        if effects.sooner {
+            self.keeper_called.notify_one();
+        }
+        let failure = effects.failure;
+        panics::caught(|| drop(failure)).unwrap_or_else(|panic| drop(panics::message(panic)));
+        wake_all(effects.wake);
+    }
+
+    /// Ends an object that is counted as closing.
+    fn end(self: &Arc<Self>, entry: Slot<M>, reason: Reason) {
+        let ending = Ending {
+            shared: Arc::clone(self),
+            reason,
+        };
+        let Entry { object, .. } = *entry;
+        self.runtime.run(async move {
+            let shared = Arc::clone(&ending.shared);
+            let close = shared.manager().close(object);
+            within(shared.settings.close_limit, close).await;
+            drop(ending);
+        });
+    }
+
+    /// Starts the task that keeps times and the minimum, if it is needed and does not run.
+    #[inline]
+    pub(super) fn keep(self: &Arc<Self>) {
+        // Relaxed: it guards nothing; at worst the task is started by the next caller.
+        if self.kept && !self.keeper_runs.load(Ordering::Relaxed) {
+            self.start_keeper();
+        }
+    }
+
+    #[cold]
+    fn start_keeper(self: &Arc<Self>) {
+        if self.keeper_runs.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let keeps = keeper::Keeps::new(self);
+        self.runtime.spawn(keeper::keep(keeps));
+    }
+
+    pub(super) fn keeper_stopped(&self) {
+        self.keeper_runs.store(false, Ordering::Relaxed);
+    }
+
+    /// Begins to create the minimum, where there is a runtime.
+    pub(super) fn start_filling(self: &Arc<Self>) {
+        if self.runtime.remember() {
+            self.keep();
+        }
+    }
+}
+
+/// An object whose end is under way: it counts until this is dropped.
+struct Ending<M: Manage> {
+    shared: Arc<Shared<M>>,
+    reason: Reason,
+}
+
+impl<M: Manage> Drop for Ending<M> {
+    fn drop(&mut self) {
+        let reason = self.reason;
+        self.shared.change(|state, fx| state.ended(reason, fx));
+    }
+}
+
+/// Drives a future for so long at most.
+pub(super) async fn within<Fut: Future>(limit: Duration, future: Fut) -> Option<Fut::Output> {
+    let mut future = pin!(future);
+    let mut timer = Timer::new();
+    let mut until = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        let until = *until.get_or_insert_with(|| time::now().saturating_add(limit));
+        timer.poll_until(until, cx).map(|()| None)
+    })
+    .await
+}
