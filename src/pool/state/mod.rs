@@ -331,6 +331,7 @@ impl<O, W, F> State<O, W, F> {
         self.created += 1;
         self.fill.succeeded();
         self.give(entry, true, now, fx);
+        self.replenish(fx);
     }
 
     /// A creation has failed: that is for the one who has waited longest. `wreck` is what it
