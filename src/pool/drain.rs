@@ -37,15 +37,17 @@ impl<M: Manage> Future for Drained<'_, M> {
         let mut waker = Some(cx.waker().clone());
         let this = &mut *self;
         let drained = this.shared.lock().poll_drained(&mut this.key, &mut waker);
-        if drained { Poll::Ready(()) } else { Poll::Pending }
+        if drained {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
 impl<M: Manage> Drop for Drained<'_, M> {
     fn drop(&mut self) {
-        let waker = self
-            .key
-            .and_then(|key| self.shared.lock().leave_drain(key));
+        let waker = self.key.and_then(|key| self.shared.lock().leave_drain(key));
         drop(waker);
     }
 }

@@ -267,9 +267,7 @@ impl<M: Manage> Drop for Place<'_, M> {
             return;
         };
         let now = self.shared.now();
-        let waker = self
-            .shared
-            .change(|state, fx| state.leave(ticket, now, fx));
+        let waker = self.shared.change(|state, fx| state.leave(ticket, now, fx));
         drop(waker);
     }
 }

@@ -37,8 +37,7 @@ pub(super) struct Settings<M: Manage> {
 
 pub(super) type Slot<M> = Box<Entry<<M as Manage>::Object>>;
 pub(super) type PoolState<M> = State<<M as Manage>::Object, Waker, Error<<M as Manage>::Error>>;
-pub(super) type PoolEffects<M> =
-    Effects<<M as Manage>::Object, Waker, Error<<M as Manage>::Error>>;
+pub(super) type PoolEffects<M> = Effects<<M as Manage>::Object, Waker, Error<<M as Manage>::Error>>;
 
 pub(super) struct Shared<M: Manage> {
     pub(super) settings: Settings<M>,

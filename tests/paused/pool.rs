@@ -50,5 +50,8 @@ async fn every_future_can_be_spawned() {
         }
     });
     assert_eq!(all.await.unwrap(), Ok((14, 8, 8, true)));
-    assert_eq!(pool.get().await.unwrap_err().refusal(), Some(Refusal::ShutDown));
+    assert_eq!(
+        pool.get().await.unwrap_err().refusal(),
+        Some(Refusal::ShutDown)
+    );
 }

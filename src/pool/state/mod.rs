@@ -605,7 +605,9 @@ impl<O, W, F> State<O, W, F> {
                 None => at += 1,
                 Some(reason) => {
                     let entry = self.idle.remove(at);
-                    entry.into_iter().for_each(|entry| self.end(entry, reason, fx));
+                    entry
+                        .into_iter()
+                        .for_each(|entry| self.end(entry, reason, fx));
                 }
             }
         }

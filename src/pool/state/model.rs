@@ -116,9 +116,10 @@ impl Model {
                 }
                 None => {
                     let idle_for = now.since(self.idle[at].since);
-                    let check = self.rules.check_after.is_some_and(|after| {
-                        after == 0 || idle_for >= Duration::from_nanos(after)
-                    });
+                    let check = self
+                        .rules
+                        .check_after
+                        .is_some_and(|after| after == 0 || idle_for >= Duration::from_nanos(after));
                     return Some((at, check));
                 }
             }
@@ -539,8 +540,15 @@ impl Both {
         let sum = status.idle + status.in_use + status.creating + moving;
         assert_eq!(status.size, sum);
         let there = (status.size - status.creating) as u64;
-        assert_eq!(status.created, there + status.closed.total(), "none is lost");
-        assert!(fx.create == 0 || status.size <= status.max_size, "the maximum");
+        assert_eq!(
+            status.created,
+            there + status.closed.total(),
+            "none is lost"
+        );
+        assert!(
+            fx.create == 0 || status.size <= status.max_size,
+            "the maximum"
+        );
         assert!(status.creating <= self.model.rules.max_creating);
         if status.pending > 0 {
             assert_eq!(status.idle, 0, "nobody sleeps beside an idle object");
