@@ -96,6 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     singles(&mut rows)?;
     stacks(&mut rows)?;
+    pools(&mut rows)?;
     peers(&mut rows)?;
     summary(&rows.names);
     Ok(())
@@ -219,6 +220,62 @@ fn stacks(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
         "timeout alone, tower layer",
         service.ready().await.expect("ready").call(()).await
     );
+    Ok(())
+}
+
+/// An idle object is lent out and comes back.
+fn pools(rows: &mut Rows) -> Result<(), Box<dyn std::error::Error>> {
+    use mainstay::pool::{Check, Manage, Pool, Pooled};
+
+    struct Numbers;
+
+    impl Manage for Numbers {
+        type Object = u64;
+        type Error = Failed;
+
+        async fn create(&self) -> Result<u64, Failed> {
+            ok().await
+        }
+    }
+
+    let fill = |pool: &Pool<Numbers>| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let _both = tokio::join!(pool.get(), pool.get());
+        });
+    };
+    let builder = || Pool::builder(Numbers).max_size(8);
+    let unchecked = builder().check(Check::Never).build()?;
+    fill(&unchecked);
+    row!(rows, "pool, get and return", {
+        let object = unchecked.get().await.expect("an idle one");
+        black_box(*object)
+    });
+    row!(rows, "pool, get owned and return", {
+        let object = Pooled::into_owned(unchecked.get().await.map_err(|_| Failed)?);
+        black_box(*object)
+    });
+    row!(rows, "pool, try_get and return", {
+        let object = unchecked.try_get().expect("an idle one");
+        black_box(*object)
+    });
+    let timed = builder().build()?;
+    fill(&timed);
+    row!(rows, "pool, defaults (two clock readings)", {
+        let object = timed.get().await.expect("an idle one");
+        black_box(*object)
+    });
+
+    let objects = std::sync::Mutex::new(vec![1_u64, 2]);
+    let permits = tokio::sync::Semaphore::new(2);
+    row!(rows, "pool by hand (tokio semaphore, mutexed vec)", {
+        let _permit = permits.acquire().await;
+        let object = objects.lock().expect("no panic").pop();
+        objects.lock().expect("no panic").extend(black_box(object));
+    });
     Ok(())
 }
 

@@ -42,6 +42,7 @@ impl Ages {
     }
 
     /// The entry of an object that is born `now`; `random` is in 0..1.
+    #[expect(clippy::unnecessary_box_returns, reason = "see `Entry`")]
     pub(super) fn entry<O>(&self, object: O, now: Instant, random: f64) -> Box<Entry<O>> {
         let part = 1.0 - self.jitter * random;
         Box::new(Entry {
@@ -77,13 +78,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn entry(life_time: Duration, jitter: f64, random: f64) -> Box<Entry<()>> {
+    fn entry(life_time: Duration, jitter: f64, random: f64) -> Entry<()> {
         let ages = Ages {
             idle_time: Duration::MAX,
             life_time,
             jitter,
         };
-        ages.entry((), Instant::from_nanos(0), random)
+        *ages.entry((), Instant::from_nanos(0), random)
     }
 
     #[test]

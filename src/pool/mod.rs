@@ -32,7 +32,7 @@ pub use status::{PoolClosed, PoolStatus};
 use crate::error::{Error, Refusal};
 use crate::time;
 use shared::{Shared, within};
-use state::{Effects, Take};
+use state::{Effects, State, Take};
 
 /// Keeps costly objects (sessions, connections, browsers), creates them as they are needed,
 /// up to a maximum, and lends them out.
@@ -232,7 +232,7 @@ impl<M: Manage> Pool<M> {
     ///
     /// The last handle that is dropped does it too.
     pub fn close(&self) {
-        self.shared().change(|state, fx| state.close(fx));
+        self.shared().change(State::close);
     }
 
     /// Waits until the pool is [closed](Self::close) and every object has ended: those in
@@ -302,7 +302,7 @@ impl<M: Manage> Pool<M> {
 
 impl<M: Manage> Drop for Handle<M> {
     fn drop(&mut self) {
-        self.shared.change(|state, fx| state.close(fx));
+        self.shared.change(State::close);
     }
 }
 

@@ -5,9 +5,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::entry::Entry;
 use super::manage::{HookFuture, Manage};
 use super::shared::{Shared, Slot, within};
-use super::state::Effects;
+use super::state::{Effects, State};
 use super::status::Reason;
 use crate::panics::{caught, message};
 use crate::time;
@@ -59,6 +60,11 @@ impl<'p, M: Manage> Pooled<'p, M> {
         }
     }
 
+    #[inline]
+    fn entry(&self) -> &Entry<M::Object> {
+        self.entry.as_ref().expect(THERE)
+    }
+
     /// The same object with a handle of its own: to be moved into a task or a struct.
     ///
     /// It does not keep the pool open: when the last handle of the pool goes, the object is
@@ -72,10 +78,11 @@ impl<'p, M: Manage> Pooled<'p, M> {
     }
 
     /// Takes the object out of the pool for good. Another one may be created in its place.
+    #[expect(clippy::missing_panics_doc, reason = "it never does")]
     #[must_use = "the object is dropped, and not closed: see `discard`"]
     pub fn detach(mut pooled: Self) -> M::Object {
         let entry = pooled.entry.take().expect(THERE);
-        pooled.home.shared().change(|state, fx| state.detach(fx));
+        pooled.home.shared().change(State::detach);
         entry.object
     }
 
@@ -92,14 +99,13 @@ impl<'p, M: Manage> Pooled<'p, M> {
     /// How long ago the object was created.
     #[must_use]
     pub fn age(pooled: &Self) -> Duration {
-        let born = pooled.entry.as_ref().expect(THERE).born;
-        time::now().since(born)
+        time::now().since(pooled.entry().born)
     }
 
     /// How often the object was lent out; this is the first time if it is 1.
     #[must_use]
     pub fn uses(pooled: &Self) -> u64 {
-        pooled.entry.as_ref().expect(THERE).uses
+        pooled.entry().uses
     }
 
     /// Uses the object, and gives it back only if the use came to its end: when the future is
@@ -126,7 +132,7 @@ impl<M: Manage> Deref for Pooled<'_, M> {
 
     #[inline]
     fn deref(&self) -> &M::Object {
-        &self.entry.as_ref().expect(THERE).object
+        &self.entry().object
     }
 }
 

@@ -110,7 +110,7 @@ impl<M: Manage> Shared<M> {
             Creation::start(self);
         }
         for (entry, reason) in effects.close {
-            self.end(entry, reason);
+            self.end(entry.object, reason);
         }
         if effects.sooner {
             self.keeper_called.notify_one();
@@ -121,12 +121,11 @@ impl<M: Manage> Shared<M> {
     }
 
     /// Ends an object that is counted as closing.
-    fn end(self: &Arc<Self>, entry: Slot<M>, reason: Reason) {
+    fn end(self: &Arc<Self>, object: M::Object, reason: Reason) {
         let ending = Ending {
             shared: Arc::clone(self),
             reason,
         };
-        let Entry { object, .. } = *entry;
         self.runtime.run(async move {
             let shared = Arc::clone(&ending.shared);
             let close = shared.manager().close(object);

@@ -109,20 +109,13 @@ impl Model {
     /// The idle object that a caller would get now; those too old on the way end.
     fn find_idle(&mut self, now: Instant) -> Option<(usize, bool)> {
         while let Some(at) = self.next_idle() {
-            match self.overaged(at, now) {
-                Some(reason) => {
-                    let thing = self.idle.remove(at);
-                    self.closing.push((thing.id, reason));
-                }
-                None => {
-                    let idle_for = now.since(self.idle[at].since);
-                    let check = self
-                        .rules
-                        .check_after
-                        .is_some_and(|after| after == 0 || idle_for >= Duration::from_nanos(after));
-                    return Some((at, check));
-                }
-            }
+            let Some(reason) = self.overaged(at, now) else {
+                let idle_for = now.since(self.idle[at].since);
+                let due = |after| after == 0 || idle_for >= Duration::from_nanos(after);
+                return Some((at, self.rules.check_after.is_some_and(due)));
+            };
+            let thing = self.idle.remove(at);
+            self.closing.push((thing.id, reason));
         }
         None
     }
@@ -503,13 +496,18 @@ impl Both {
             5 | 6 if self.model.creating > 0 => self.land(how % 4, f64::from(how) / 20.0),
             7 if !self.model.closing.is_empty() => self.end(at),
             8 if !self.model.coming.is_empty() => self.come(at, how % 3),
-            9 => someone(&served).map_or((), |caller| self.look(caller)),
+            9 => {
+                if let Some(caller) = someone(&served) {
+                    self.look(caller);
+                }
+            }
             10 => {
                 let all = [&self.model.line[..], &served].concat();
-                someone(&all).map_or((), |caller| match how % 2 {
-                    0 => self.leave(caller),
-                    _ => self.look(caller),
-                });
+                match someone(&all) {
+                    Some(caller) if how % 2 == 0 => self.leave(caller),
+                    Some(caller) => self.look(caller),
+                    None => {}
+                }
             }
             11 => self.advance(Duration::from_millis(u64::from(how) * 7)),
             12 if !self.model.returning.is_empty() => self.returned(at),
@@ -595,7 +593,9 @@ impl Both {
             self.settle();
         }
         let served = self.model.served.first().map(|served| served.0);
-        served.map_or((), |caller| self.look(caller));
+        if let Some(caller) = served {
+            self.look(caller);
+        }
         if !self.model.coming.is_empty() {
             self.come(first, 0);
         }
@@ -607,9 +607,10 @@ impl Both {
     fn settle(&mut self) {
         let first = Index(0);
         while self.model.coming.len() + self.model.returning.len() > 0 {
-            match self.model.coming.is_empty() {
-                true => self.returned(first),
-                false => self.come(first, 0),
+            if self.model.coming.is_empty() {
+                self.returned(first);
+            } else {
+                self.come(first, 0);
             }
             self.compare();
         }

@@ -13,10 +13,10 @@ async fn idle_objects_end_after_their_idle_time() {
         .unwrap();
     let held = pool.get().await.unwrap();
     drop(pool.get().await.unwrap());
-    sleep(10 * SECOND - MILLI).await;
+    sleep(a_bit_less(10 * SECOND)).await;
     assert_eq!(pool.status().idle, 1);
     drop(pool.get().await.unwrap());
-    sleep(10 * SECOND - MILLI).await;
+    sleep(a_bit_less(10 * SECOND)).await;
     assert_eq!(pool.status().idle, 1, "it was used meanwhile");
     sleep(2 * MILLI).await;
     assert_eq!((pool.status().idle, pool.status().closed.idle_time), (0, 1));
@@ -71,7 +71,7 @@ async fn jitter_spreads_the_ends_of_what_was_created_together() {
         .unwrap();
     let all: Vec<_> = (0..40).map(|_| pool.get()).collect();
     drop(futures_util::future::join_all(all).await);
-    sleep(50 * SECOND - MILLI).await;
+    sleep(a_bit_less(50 * SECOND)).await;
     assert_eq!(pool.status().idle, 40);
     sleep(25 * SECOND).await;
     let half = pool.status().idle;

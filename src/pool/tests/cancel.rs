@@ -276,7 +276,7 @@ async fn a_wait_for_the_drain_dropped_at_every_poll_leaves_nothing() {
     for wait in &mut waits {
         assert_pending!(wait.poll());
     }
-    waits.remove(1);
+    drop(waits.remove(1));
     drop(held);
     settle().await;
     settle().await;

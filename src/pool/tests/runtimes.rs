@@ -127,20 +127,20 @@ fn who_waits_for_a_creation_that_is_lost_gets_an_error() {
     let first = runtime();
     let mut waits = vec![pool.get(), pool.get(), pool.get()];
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    let mut poll = |get: &mut Get<'_, Plant>| {
+    let mut look_at = |get: &mut Get<'_, Plant>| {
         let polled = std::pin::Pin::new(get).poll(&mut context);
         polled.map(|result| error(result).refusal())
     };
     first.block_on(async {
         for wait in &mut waits {
-            assert!(poll(wait).is_pending());
+            assert!(look_at(wait).is_pending());
         }
         settle().await;
     });
     drop(first);
     assert_eq!(pool.status().creating, 0);
     for _ in 0..3 {
-        waits.retain_mut(|wait| match poll(wait) {
+        waits.retain_mut(|wait| match look_at(wait) {
             std::task::Poll::Ready(refusal) => {
                 assert_eq!(refusal, no_runtime);
                 false

@@ -85,9 +85,10 @@ async fn the_object_wins_a_tie_with_the_longest_wait() {
 async fn without_time_to_wait_what_is_at_hand_is_taken_and_nothing_is_created() {
     let (factory, builder) = plant();
     let pool = builder.max_size(1).build().unwrap();
-    let full = Err(Refusal::pool_exhausted(Duration::ZERO));
+    let reason = Refusal::pool_exhausted(Duration::ZERO);
+    let full = Err(reason);
     let none = || spin(pool.get().max_wait(Duration::ZERO));
-    assert_eq!(none().map(drop), Err(Error::refused(full.unwrap_err())));
+    assert_eq!(none().map(drop), Err(Error::refused(reason)));
     assert_eq!(pool.try_get().map(drop), full);
     assert_eq!(factory.create.begun(), 0);
     drop(pool.get().await.unwrap());
