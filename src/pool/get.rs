@@ -53,7 +53,7 @@ pub struct Get<'p, M: Manage> {
 
 enum Stage<'p, M: Manage> {
     Start,
-    Waiting(Waiting<'p, M>),
+    Waiting(Box<Waiting<'p, M>>),
     Done,
 }
 
@@ -112,10 +112,19 @@ impl<'p, M: Manage> Get<'p, M> {
         self
     }
 
+    /// Takes what is at hand.
+    #[inline]
+    fn take_plain(&self) -> Option<Pooled<'p, M>> {
+        self.shared.keep();
+        let now = self.shared.now();
+        let entry = self.shared.lock().take_plain(now)?;
+        Some(Pooled::lent(self.shared, entry))
+    }
+
     /// Takes what is at hand, or begins to wait.
+    #[cold]
     fn start(&mut self) -> Option<Given<'p, M>> {
         let (shared, at_once) = (self.shared, self.has_no_time());
-        shared.keep();
         let now = shared.now();
         let mut effects = Effects::none();
         let taken = shared.lock().take(now, at_once, &mut effects);
@@ -144,15 +153,14 @@ impl<'p, M: Manage> Get<'p, M> {
         self.max_wait.is_zero() || (self.until != Instant::NEVER && self.until <= time::now())
     }
 
-    #[cold]
     fn wait(&mut self, serving: impl Future<Output = Given<'p, M>> + Send + 'p) {
         let since = time::now();
-        self.stage = Stage::Waiting(Waiting {
+        self.stage = Stage::Waiting(Box::new(Waiting {
             serving: Box::pin(serving),
             timer: Timer::new(),
             since,
             until: since.saturating_add(self.max_wait).min(self.until),
-        });
+        }));
     }
 }
 
@@ -178,6 +186,10 @@ impl<'p, M: Manage> Future for Get<'p, M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let Stage::Start = this.stage {
+            if let Some(pooled) = this.take_plain() {
+                this.stage = Stage::Done;
+                return Poll::Ready(Ok(pooled));
+            }
             if let Some(given) = this.start() {
                 this.stage = Stage::Done;
                 return Poll::Ready(given);

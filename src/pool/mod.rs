@@ -167,6 +167,10 @@ impl<M: Manage> Pool<M> {
     pub fn try_get(&self) -> Result<Pooled<'_, M>, Refusal> {
         let shared = self.shared();
         let now = shared.now();
+        let plain = shared.lock().take_plain(now);
+        if let Some(entry) = plain {
+            return Ok(Pooled::lent(shared, entry));
+        }
         let mut effects = Effects::none();
         let taken = shared.lock().take(now, true, &mut effects);
         let taken = match taken {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::entry::Entry;
 use super::manage::{HookFuture, Manage};
 use super::shared::{Shared, Slot, within};
-use super::state::{Effects, State};
+use super::state::State;
 use super::status::Reason;
 use crate::panics::{caught, message};
 use crate::time;
@@ -163,9 +163,10 @@ fn give_back<M: Manage>(shared: &Arc<Shared<M>>, mut entry: Slot<M>, spoilt: Opt
         return;
     }
     let now = shared.now();
-    let mut effects = Effects::none();
-    shared.lock().put(entry, now, &mut effects);
-    shared.act(effects);
+    let unplain = shared.lock().put_plain(entry, now);
+    if let Some(entry) = unplain {
+        shared.change(|state, fx| state.put(entry, now, fx));
+    }
 }
 
 #[inline]

@@ -6,6 +6,32 @@ use crate::pool::status::Reason;
 use crate::time::Instant;
 
 impl<O, W, F> State<O, W, F> {
+    /// The way of nearly every caller: an idle object is lent out, and nothing else is to be
+    /// done. `None` says that this is for [`take`](Self::take).
+    #[inline]
+    pub(in crate::pool) fn take_plain(&mut self, now: Instant) -> Option<Box<Entry<O>>> {
+        // Among no more than the minimum there is something to create.
+        let fills = self.idle.len() <= self.rules.min_idle;
+        if fills || self.closed || self.rules.hook_before || !self.waiting.is_empty() {
+            return None;
+        }
+        let next = if self.rules.newest_first {
+            self.idle.back()?
+        } else {
+            self.idle.front()?
+        };
+        let over = next.expires.min(next.idle_until()) <= now;
+        if over || self.is_to_be_checked(next, now) {
+            return None;
+        }
+        self.in_use += 1;
+        if self.rules.newest_first {
+            self.idle.pop_back()
+        } else {
+            self.idle.pop_front()
+        }
+    }
+
     /// Takes an idle object, if nobody waits. With `at_once` one that is to be checked first
     /// stays where it is.
     #[inline]

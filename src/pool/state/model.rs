@@ -252,7 +252,10 @@ impl Both {
 
     fn get(&mut self, at_once: bool) {
         let caller = self.name();
-        let taken = self.real.take(self.now, at_once, &mut self.fx);
+        let taken = match self.real.take_plain(self.now) {
+            Some(entry) => Take::Ready(entry),
+            None => self.real.take(self.now, at_once, &mut self.fx),
+        };
         let found = if self.model.closed || !self.model.line.is_empty() {
             None
         } else {
@@ -408,7 +411,9 @@ impl Both {
         let entry = self.out.remove(&used.id).unwrap();
         match how {
             0 | 1 => {
-                self.real.put(entry, self.now, &mut self.fx);
+                if let Some(entry) = self.real.put_plain(entry, self.now) {
+                    self.real.put(entry, self.now, &mut self.fx);
+                }
                 self.model.give(used, false, self.now);
             }
             2 => {

@@ -12,6 +12,28 @@ impl<O, W, F> State<O, W, F> {
         self.in_use += 1;
     }
 
+    /// The way of nearly every object that comes back: it is idle, and nothing else is to be
+    /// done. Otherwise it is given back, for [`put`](Self::put).
+    #[inline]
+    pub(in crate::pool) fn put_plain(
+        &mut self,
+        mut entry: Box<Entry<O>>,
+        now: Instant,
+    ) -> Option<Box<Entry<O>>> {
+        // It still counts as in use.
+        if self.closed || !self.waiting.is_empty() || self.living() > self.max {
+            return Some(entry);
+        }
+        entry.since = now;
+        let due = entry.expires.min(entry.idle_until());
+        if entry.expires <= now || due < self.due {
+            return Some(entry);
+        }
+        self.in_use -= 1;
+        self.idle.push_back(entry);
+        None
+    }
+
     /// An object comes back.
     #[inline]
     pub(in crate::pool) fn put(
