@@ -99,7 +99,7 @@ impl<'p, M: Manage> Get<'p, M> {
     ///         let pool = &pool;
     ///         async move {
     ///             let object = pool.get().during(&attempt).await?;
-    ///             Ok::<_, mainstay::Error<_>>(*object + 1)
+    ///             Ok::<_, mainstay::Error<std::io::Error>>(*object + 1)
     ///         }
     ///     })
     ///     .await;
