@@ -82,6 +82,9 @@ use state::{Effects, State, Take};
 /// all, idle objects are still lent out, and come back; but nothing can be created, and an end
 /// or a hook that has to wait is cut short.
 ///
+/// A runtime that is kept but not driven (a current-thread one outside of its `block_on`)
+/// stalls what was begun in it: a creation there is waited for until it goes on.
+///
 /// # Examples
 ///
 /// ```
