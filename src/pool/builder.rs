@@ -80,7 +80,8 @@ impl<M: Manage> PoolBuilder<M> {
     }
 
     /// How long a caller waits for an object, its check included. Default:
-    /// [`Duration::MAX`], no limit of its own.
+    /// [`Duration::MAX`], no limit of its own. With zero nobody waits, and so nobody has
+    /// anything created: only `min_idle` does.
     pub fn max_wait(mut self, span: Duration) -> Self {
         self.max_wait = span;
         self
