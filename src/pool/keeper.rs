@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -25,13 +26,22 @@ impl<M: Manage> Keeps<M> {
         }
     }
 
-    /// Does what is due; when something is due next. `None` when the pool has gone.
+    /// Does what is due; when to come again. `None` when the pool has gone.
     fn tick(&self) -> Option<Instant> {
         let shared = self.pool.upgrade()?;
         let now = time::now();
-        shared.change(|state, fx| state.tick(now, fx))
+        let due = shared.change(|state, fx| state.tick(now, fx))?;
+        Some(not_at_once(now, due))
     }
 }
+
+/// Between two rounds there is a pause: tiny spans must not keep the task running for ever.
+/// What is too old meanwhile is not lent out anyway.
+fn not_at_once(now: Instant, due: Instant) -> Instant {
+    due.max(now.saturating_add(PAUSE))
+}
+
+const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) async fn keep<M: Manage>(keeps: Keeps<M>) {
     while let Some(due) = keeps.tick() {
@@ -50,5 +60,23 @@ impl<M: Manage> Drop for Keeps<M> {
         if let Some(shared) = self.pool.upgrade() {
             shared.keeper_stopped();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_pauses_however_soon_something_is_due() {
+        let now = Instant::from_nanos(7);
+        assert_eq!(not_at_once(now, now), now.saturating_add(PAUSE));
+        assert_eq!(
+            not_at_once(now, Instant::from_nanos(0)),
+            now.saturating_add(PAUSE)
+        );
+        assert_eq!(not_at_once(now, Instant::NEVER), Instant::NEVER);
+        let later = now.saturating_add(2 * PAUSE);
+        assert_eq!(not_at_once(now, later), later);
     }
 }

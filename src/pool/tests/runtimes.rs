@@ -116,6 +116,22 @@ fn a_pool_outlives_the_runtime_it_was_made_in() {
     assert_eq!(factory.alive(), 0);
 }
 
+/// Trap 23: the keeper, on a runtime that nobody drives any more, holds nothing.
+#[test]
+fn a_keeper_that_is_not_driven_does_not_keep_the_pool_alive() {
+    let (factory, builder) = plant();
+    let first = runtime();
+    let pool = first.block_on(async {
+        let pool = builder.max_size(1).idle_time(SECOND).build().unwrap();
+        drop(pool.get().await.unwrap());
+        pool
+    });
+    drop(pool);
+    assert_eq!((factory.alive(), factory.close.begun()), (0, 1));
+    assert_eq!(Arc::strong_count(&factory), 1);
+    drop(first);
+}
+
 /// Trap 24: those who wait for a creation in a runtime that goes are told, and so is who
 /// has none at all.
 #[test]
