@@ -1,14 +1,11 @@
 //! A gather of so many items, in each form whose outcomes are not collected.
 
-use std::future::Future;
-use std::pin::Pin;
+use crate::Form;
 
 use mainstay::gather::gather;
 use mainstay::prelude::*;
 
-type Run = fn(u64) -> Pin<Box<dyn Future<Output = ()>>>;
-
-pub(crate) const FORMS: [(&str, Run); 6] = [
+pub(crate) const FORMS: [Form; 6] = [
     ("gather, as they finish", |n| Box::pin(as_finished(n))),
     ("gather, in order", |n| Box::pin(in_order(n))),
     ("gather, in batches", |n| Box::pin(batches(n))),

@@ -4,8 +4,10 @@
 //! Linux only: it reads `/proc/self/status`.
 
 mod gather;
+mod queue;
 mod resident;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use resident::peak_kib_of;
@@ -15,13 +17,16 @@ const MANY: u64 = 1_000_000;
 /// How much more the many may take: noise of the allocator.
 const SLACK_KIB: u64 = 4 * 1024;
 
+/// A name, and what runs so many items.
+type Form = (&'static str, fn(u64) -> Pin<Box<dyn Future<Output = ()>>>);
+
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .expect("a runtime");
     let mut flat = true;
-    for (name, run) in gather::FORMS {
+    for (name, run) in gather::FORMS.into_iter().chain(queue::FORMS) {
         let few = peak_kib_of(|| runtime.block_on(run(FEW)));
         let many = peak_kib_of(|| runtime.block_on(run(MANY)));
         let grows = many > few + SLACK_KIB;
