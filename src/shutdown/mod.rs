@@ -1,1 +1,5 @@
 //! An orderly end, within one deadline.
+
+mod component;
+
+pub use component::{Component, Counts};

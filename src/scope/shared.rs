@@ -1,0 +1,243 @@
+//! What a scope, its handles and its tasks share: the lock, the token, the runtime.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::report::{ScopeReport, TaskInfo};
+use super::state::{self, Ending, Registry, Turn};
+use super::task::{Refused, Task, Tracked};
+use crate::error::Refusal;
+use crate::panics;
+use crate::shutdown::Counts;
+use crate::sync::{self, Lock, wake_all};
+use crate::time::{self, Instant, Timer};
+
+type Effects = state::Effects<Waker, AbortHandle>;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) registry: Lock<Registry<Waker, AbortHandle>>,
+    pub(super) token: CancellationToken,
+    /// That of the first task; all others run there as well, and so does the watcher.
+    pub(super) runtime: OnceLock<Handle>,
+    pub(super) grace: Duration,
+}
+
+impl Shared {
+    pub(super) fn spawn<T, E, F>(
+        self: &Arc<Self>,
+        name: Cow<'static, str>,
+        future: F,
+    ) -> Result<Task<T, E>, Refused<F>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: fmt::Display + Send + 'static,
+    {
+        let Some(runtime) = self.runtime() else {
+            return Err(Refused::new(NO_RUNTIME, future));
+        };
+        if self.token.is_cancelled() {
+            self.cancel(self.grace);
+        }
+        let Some(key) = self.registry.lock().enter(name, time::now()) else {
+            return Err(Refused::new(Refusal::ShutDown, future));
+        };
+        let (tracked, begun) = Tracked::new(Arc::clone(self), key, future);
+        let join = runtime.spawn(tracked);
+        let late = self.registry.lock().attach(key, join.abort_handle());
+        if let Some((by, true)) = late {
+            by.abort();
+        }
+        Ok(Task::new(join, Arc::clone(self), key, begun))
+    }
+
+    /// Binds the scope to the runtime of its first task.
+    fn runtime(self: &Arc<Self>) -> Option<&Handle> {
+        if self.runtime.get().is_none() {
+            let here = Handle::try_current().ok()?;
+            self.runtime.get_or_init(|| {
+                here.spawn(watch(Arc::downgrade(self), self.token.clone()));
+                here
+            });
+        }
+        self.runtime.get()
+    }
+
+    pub(super) fn turn(&self, key: state::Key, cx: &Context<'_>) -> Turn {
+        // A waker's clone and drop happen outside of the lock.
+        let mut waker = Some(cx.waker().clone());
+        self.registry.lock().turn(key, &mut waker)
+    }
+
+    pub(super) fn end(&self, key: state::Key, how: Ending) {
+        let abort_at = || time::now().saturating_add(self.grace);
+        let effects = self.registry.lock().end(key, how, abort_at);
+        self.perform(effects);
+    }
+
+    pub(super) fn abort(&self, key: state::Key) {
+        let by = self.registry.lock().abort(key);
+        if let Some(by) = by {
+            by.abort();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.registry.lock().close();
+    }
+
+    /// Asks everyone to end; those who have not after `grace` are aborted. Only the first
+    /// time counts.
+    pub(super) fn cancel(&self, grace: Duration) {
+        let now = time::now();
+        let mut effects = Effects::default();
+        let abort_at = now.saturating_add(grace);
+        self.registry.lock().cancel(abort_at, &mut effects);
+        self.perform(effects);
+    }
+
+    pub(super) fn abort_all(&self) {
+        let now = time::now();
+        let effects = self.registry.lock().abort_all(now);
+        self.perform(effects);
+    }
+
+    /// First the token, so that nobody is aborted who was not asked. A waker may panic: that
+    /// must neither keep the others asleep nor unwind through a drop.
+    fn perform(&self, effects: Effects) {
+        if effects.cancelled {
+            swallow(|| self.token.cancel());
+            if self.grace.is_zero() {
+                self.abort_if_due();
+            }
+        }
+        for by in effects.abort {
+            by.abort();
+        }
+        drop(effects.unused);
+        swallow(|| wake_all(effects.wake));
+    }
+
+    /// Aborts everyone whose time is up.
+    fn abort_if_due(&self) {
+        let due = self.registry.lock().abort_at();
+        if due.is_some_and(|at| at <= time::now()) {
+            self.abort_all();
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.registry.lock().counts()
+    }
+
+    pub(super) fn tasks(&self) -> Vec<TaskInfo> {
+        let now = time::now();
+        self.registry.lock().tasks(now)
+    }
+
+    pub(super) fn report(&self) -> ScopeReport {
+        let registry = self.registry.lock();
+        ScopeReport {
+            counts: registry.counts(),
+            first_error: registry.first_error(),
+        }
+    }
+}
+
+const NO_RUNTIME: Refusal = Refusal::other("a task needs a tokio runtime to run on");
+
+/// Calls foreign code where a panic of it has nobody to go to.
+pub(crate) fn swallow(foreign: impl FnOnce()) {
+    if let Err(panic) = panics::caught(foreign) {
+        drop(panics::message(panic));
+    }
+}
+
+/// Waits until the scope is cancelled, by whoever holds its token; then for those who were
+/// asked to end, until their time is up. It ends at the latest when the scope is dropped.
+async fn watch(scope: Weak<Shared>, token: CancellationToken) {
+    token.cancelled().await;
+    let Some(abort_at) = scope.upgrade().map(|shared| shared.cancelled()) else {
+        return;
+    };
+    if abort_at == Instant::NEVER {
+        return;
+    }
+    let mut timer = Timer::new();
+    poll_fn(|cx| timer.poll_until(abort_at, cx)).await;
+    if let Some(shared) = scope.upgrade() {
+        shared.abort_if_due();
+    }
+}
+
+impl Shared {
+    /// The token was cancelled, by whomever: until when the tasks have time.
+    pub(super) fn cancelled(&self) -> Instant {
+        self.cancel(self.grace);
+        self.registry.lock().abort_at().unwrap_or(Instant::NEVER)
+    }
+}
+
+/// Waits until no task of a scope is there: none that runs, none that is queued.
+///
+/// # Cancel safety
+///
+/// Dropping it changes nothing.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Drained {
+    shared: Arc<Shared>,
+    place: Option<sync::Key>,
+}
+
+impl Drained {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            place: None,
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(place) = self.place.take() {
+            // Dropped when the lock is free.
+            let _waker = self.shared.registry.lock().stop_waiting(place);
+        }
+    }
+}
+
+impl Future for Drained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut waker = Some(cx.waker().clone());
+        let idle = this
+            .shared
+            .registry
+            .lock()
+            .poll_idle(&mut this.place, &mut waker);
+        if idle {
+            this.leave();
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

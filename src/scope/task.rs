@@ -1,0 +1,287 @@
+//! One task: what is spawned, the handle on it, and what comes back when it was refused.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tokio::task::JoinHandle;
+
+use super::report::TaskId;
+use super::shared::{Shared, swallow};
+use super::state::{Ending, Key, Turn};
+use crate::error::{Error, Refusal};
+use crate::panics;
+
+/// A task of a scope: awaiting it gives its result.
+///
+/// Dropping the handle lets the task go on; it stays its scope's.
+///
+/// # Errors
+///
+/// The task's own error; [`Error::Panicked`]; [`Error::Cancelled`] when the task was
+/// aborted (`attempts` is 1) or never begun (0).
+///
+/// # Cancel safety
+///
+/// It can be awaited by reference, dropped and awaited again.
+///
+/// # Panics
+///
+/// When it is polled again after it gave its result.
+pub struct Task<T, E> {
+    join: JoinHandle<Result<T, Error<E>>>,
+    shared: Arc<Shared>,
+    key: Key,
+    begun: Begun,
+}
+
+/// Whether the task's future was ever polled.
+type Begun = Arc<AtomicBool>;
+
+impl<T, E> Task<T, E> {
+    pub(super) fn new(
+        join: JoinHandle<Result<T, Error<E>>>,
+        shared: Arc<Shared>,
+        key: Key,
+        begun: Begun,
+    ) -> Self {
+        Self {
+            join,
+            shared,
+            key,
+            begun,
+        }
+    }
+
+    /// Its number in the scope.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.key.id
+    }
+
+    /// Aborts it. That takes effect at its next await: code that blocks goes on until it
+    /// stops blocking by itself.
+    pub fn abort(&self) {
+        self.shared.abort(self.key);
+    }
+
+    /// Whether its result is there.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.join.is_finished()
+    }
+}
+
+impl<T, E> Future for Task<T, E> {
+    type Output = Result<T, Error<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let gone = match ready!(Pin::new(&mut self.join).poll(cx)) {
+            Ok(result) => return Poll::Ready(result),
+            Err(gone) => gone,
+        };
+        Poll::Ready(Err(match gone.try_into_panic() {
+            Ok(panic) => Error::panicked(panics::message(panic)),
+            Err(_) => self.cancelled(),
+        }))
+    }
+}
+
+impl<T, E> Task<T, E> {
+    /// Relaxed: the runtime's own hand-over orders it.
+    fn cancelled(&self) -> Error<E> {
+        Error::Cancelled {
+            attempts: self.begun.load(Ordering::Relaxed).into(),
+            last: None,
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Task<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("id", &self.key.id)
+            .field("is_finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// What the runtime runs: it waits for its place, runs the future, and says how it ended
+    /// when the future is gone, not before.
+    pub(super) struct Tracked<F, T, E> {
+        #[pin]
+        future: Option<F>,
+        place: Place,
+        output: PhantomData<fn() -> (T, E)>,
+    }
+
+    impl<F, T, E> PinnedDrop for Tracked<F, T, E> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.future.is_some() {
+                let how = dropped(&mut this.future, this.place.has_begun());
+                this.place.end(how);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    shared: Arc<Shared>,
+    key: Key,
+    begun: Begun,
+}
+
+impl Place {
+    fn has_begun(&self) -> bool {
+        // Relaxed: it is set by the task itself.
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn end(&self, how: Ending) {
+        self.shared.end(self.key, how);
+    }
+}
+
+/// Drops the future, whose destructor is foreign code.
+fn dropped<F>(future: &mut Pin<&mut Option<F>>, begun: bool) -> Ending {
+    match panics::caught(|| future.set(None)) {
+        Ok(()) => Ending::Dropped { begun },
+        Err(panic) => Ending::Panicked(panics::message(panic)),
+    }
+}
+
+impl<F, T, E> Tracked<F, T, E> {
+    pub(super) fn new(shared: Arc<Shared>, key: Key, future: F) -> (Self, Begun) {
+        let begun = Begun::default();
+        let place = Place {
+            shared,
+            key,
+            begun: Arc::clone(&begun),
+        };
+        let tracked = Self {
+            future: Some(future),
+            place,
+            output: PhantomData,
+        };
+        (tracked, begun)
+    }
+}
+
+impl<F, T, E> Future for Tracked<F, T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    E: fmt::Display,
+{
+    type Output = Result<T, Error<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if !this.place.has_begun() {
+            match this.place.shared.turn(this.place.key, cx) {
+                Turn::Begin => this.place.begun.store(true, Ordering::Relaxed),
+                Turn::Wait => return Poll::Pending,
+                Turn::Never => {
+                    let how = dropped(&mut this.future, false);
+                    let error = match &how {
+                        Ending::Panicked(message) => Error::panicked(message.clone()),
+                        _ => Error::cancelled(),
+                    };
+                    this.place.end(how);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Ready(Err(Error::cancelled()));
+        };
+        let result = match ready!(panics::poll_caught(future, cx)) {
+            Ok(result) => result.map_err(Error::operation),
+            Err(panic) => Err(Error::panicked(panics::message(panic))),
+        };
+        // A panic of its destructor is one of the task.
+        let result = match dropped(&mut this.future, true) {
+            Ending::Panicked(message) if !is_panicked(&result) => {
+                swallow(move || drop(result));
+                Err(Error::panicked(message))
+            }
+            _ => result,
+        };
+        this.place.end(ending(&result));
+        Poll::Ready(result)
+    }
+}
+
+fn is_panicked<T, E>(result: &Result<T, Error<E>>) -> bool {
+    matches!(result, Err(error) if error.is_panicked())
+}
+
+fn ending<T, E: fmt::Display>(result: &Result<T, Error<E>>) -> Ending {
+    match result {
+        Ok(_) => Ending::Completed,
+        Err(Error::Panicked { message, .. }) => Ending::Panicked(message.clone()),
+        // The text is made by foreign code.
+        Err(error) => Ending::Failed(panics::caught(|| error.to_string().into()).unwrap_or_else(
+            |panic| {
+                drop(panics::message(panic));
+                Box::default()
+            },
+        )),
+    }
+}
+
+/// What was not started, and why; the future comes back as it was.
+pub struct Refused<F> {
+    reason: Refusal,
+    /// Behind a lock that is never taken: it makes the error `Sync`, as boxed errors must be.
+    future: Mutex<F>,
+}
+
+impl<F> Refused<F> {
+    pub(super) fn new(reason: Refusal, future: F) -> Self {
+        let future = Mutex::new(future);
+        Self { reason, future }
+    }
+
+    /// Why it was not started.
+    #[must_use]
+    pub fn reason(&self) -> Refusal {
+        self.reason
+    }
+
+    /// The future, unstarted.
+    #[must_use]
+    pub fn into_inner(self) -> F {
+        let inner = self.future.into_inner();
+        inner.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> From<Refused<F>> for Refusal {
+    fn from(refused: Refused<F>) -> Self {
+        refused.reason
+    }
+}
+
+impl<F> fmt::Debug for Refused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for Refused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl<F> std::error::Error for Refused<F> {}

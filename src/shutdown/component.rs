@@ -1,0 +1,348 @@
+//! What a shutdown closes, and what is counted while it does.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::panics;
+use crate::scope::{ScopeHandle, Tracker, swallow};
+use crate::sync::Lock;
+
+/// Something that a [`Shutdown`](super::Shutdown) closes.
+///
+/// Each function comes from a task of the component's own. `stop`, `cancel` and `abort` must
+/// not block; each is called once at most, in this order, and some may be left out. A panic in
+/// any of them is reported, and the next one is called nevertheless.
+///
+/// `Arc`s of components are components.
+///
+/// # Examples
+///
+/// A server that counts its requests by itself:
+///
+/// ```
+/// use std::pin::Pin;
+/// use mainstay::scope::Tracker;
+/// use mainstay::shutdown::{Component, Counts};
+/// use tokio_util::sync::CancellationToken;
+///
+/// struct Server {
+///     requests: Tracker,
+///     cancel: CancellationToken,
+/// }
+///
+/// impl Component for Server {
+///     fn stop(&self) {
+///         self.requests.close();
+///     }
+///
+///     fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+///         Box::pin(self.requests.drained())
+///     }
+///
+///     fn cancel(&self) {
+///         self.cancel.cancel();
+///     }
+///
+///     fn abort(&self) {}
+///
+///     fn counts(&self) -> Counts {
+///         Counts::new(self.requests.in_flight() as u64)
+///     }
+/// }
+/// ```
+pub trait Component: Send + Sync + 'static {
+    /// Takes in nothing new from now on.
+    fn stop(&self);
+
+    /// Resolves when nothing is under way. It is polled after `stop`; dropping it early must
+    /// change nothing.
+    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Asks what is under way to end.
+    fn cancel(&self);
+
+    /// Ends what is under way.
+    fn abort(&self);
+
+    /// What is under way, and totals of what has ended.
+    fn counts(&self) -> Counts;
+
+    /// What went wrong, in words, if something did: for the report.
+    fn failure(&self) -> Option<Box<str>> {
+        None
+    }
+}
+
+/// What is under way somewhere, and how much has ended in which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Begun or waiting, and not ended.
+    pub in_flight: u64,
+    /// Ended well.
+    pub completed: u64,
+    /// Ended with an error.
+    pub failed: u64,
+    /// Panicked.
+    pub panicked: u64,
+    /// Never begun, or lost with its runtime.
+    pub cancelled: u64,
+    /// Begun, and ended from outside without a result.
+    pub aborted: u64,
+}
+
+impl Counts {
+    /// So much is under way, and nothing has ended.
+    #[must_use]
+    pub const fn new(in_flight: u64) -> Self {
+        Self {
+            in_flight,
+            completed: 0,
+            failed: 0,
+            panicked: 0,
+            cancelled: 0,
+            aborted: 0,
+        }
+    }
+
+    /// Everything that has ended.
+    #[must_use]
+    pub const fn ended(&self) -> u64 {
+        let results = self.completed.saturating_add(self.failed);
+        let results = results.saturating_add(self.panicked);
+        let given_up = self.cancelled.saturating_add(self.aborted);
+        results.saturating_add(given_up)
+    }
+
+    /// What is in flight now, and what has ended since `earlier`.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            in_flight: self.in_flight,
+            completed: self.completed.saturating_sub(earlier.completed),
+            failed: self.failed.saturating_sub(earlier.failed),
+            panicked: self.panicked.saturating_sub(earlier.panicked),
+            cancelled: self.cancelled.saturating_sub(earlier.cancelled),
+            aborted: self.aborted.saturating_sub(earlier.aborted),
+        }
+    }
+}
+
+/// Such as `3 completed, 1 failed, 2 in flight`: what is zero is left out.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            (self.completed, "completed"),
+            (self.failed, "failed"),
+            (self.panicked, "panicked"),
+            (self.cancelled, "cancelled"),
+            (self.aborted, "aborted"),
+            (self.in_flight, "in flight"),
+        ];
+        let mut some = all.iter().filter(|(n, _)| *n > 0);
+        let Some((n, what)) = some.next() else {
+            return f.write_str("nothing");
+        };
+        write!(f, "{n} {what}")?;
+        some.try_for_each(|(n, what)| write!(f, ", {n} {what}"))
+    }
+}
+
+impl<C: Component + ?Sized> Component for Arc<C> {
+    fn stop(&self) {
+        (**self).stop();
+    }
+
+    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        (**self).drained()
+    }
+
+    fn cancel(&self) {
+        (**self).cancel();
+    }
+
+    fn abort(&self) {
+        (**self).abort();
+    }
+
+    fn counts(&self) -> Counts {
+        (**self).counts()
+    }
+
+    fn failure(&self) -> Option<Box<str>> {
+        (**self).failure()
+    }
+}
+
+impl<C: Component + ?Sized> Component for Box<C> {
+    fn stop(&self) {
+        (**self).stop();
+    }
+
+    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        (**self).drained()
+    }
+
+    fn cancel(&self) {
+        (**self).cancel();
+    }
+
+    fn abort(&self) {
+        (**self).abort();
+    }
+
+    fn counts(&self) -> Counts {
+        (**self).counts()
+    }
+
+    fn failure(&self) -> Option<Box<str>> {
+        (**self).failure()
+    }
+}
+
+/// The tasks of a scope. The shutdown's own times hold, not the scope's grace.
+impl Component for ScopeHandle {
+    fn stop(&self) {
+        self.close();
+    }
+
+    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(ScopeHandle::drained(self))
+    }
+
+    fn cancel(&self) {
+        self.ask();
+    }
+
+    fn abort(&self) {
+        ScopeHandle::abort(self);
+    }
+
+    fn counts(&self) -> Counts {
+        ScopeHandle::counts(self)
+    }
+}
+
+/// What is in flight. A tracker can end nothing: `cancel` and `abort` do nothing.
+impl Component for Tracker {
+    fn stop(&self) {
+        self.close();
+    }
+
+    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(Tracker::drained(self))
+    }
+
+    fn cancel(&self) {}
+
+    fn abort(&self) {}
+
+    fn counts(&self) -> Counts {
+        Counts::new(self.in_flight() as u64)
+    }
+}
+
+type Last = Pin<Box<dyn Future<Output = Result<(), Box<str>>> + Send>>;
+
+/// A component that is one future, run when its turn comes.
+pub(super) struct Closing(Lock<State>);
+
+enum State {
+    /// Also while it is polled.
+    Away,
+    Idle(Last),
+    Ended {
+        counts: Counts,
+        failure: Option<Box<str>>,
+    },
+}
+
+impl Closing {
+    pub(super) fn new<E, F>(close: impl FnOnce() -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        let last = async move { close().await.map_err(|error| error.to_string().into()) };
+        Self(Lock::new(State::Idle(Box::pin(last))))
+    }
+
+    /// Takes the state out, so that nothing of it is touched under the lock.
+    fn swap(&self, new: State) -> State {
+        std::mem::replace(&mut *self.0.lock(), new)
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut last = match self.swap(State::Away) {
+            State::Idle(last) => last,
+            state => {
+                let ended = matches!(state, State::Ended { .. });
+                self.swap(state);
+                return if ended { Poll::Ready(()) } else { Poll::Pending };
+            }
+        };
+        let (counts, failure) = match panics::poll_caught(Pin::new(&mut last), cx) {
+            Poll::Pending => {
+                self.swap(State::Idle(last));
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(Ok(()))) => (of(|c| &mut c.completed), None),
+            Poll::Ready(Ok(Err(message))) => (of(|c| &mut c.failed), Some(message)),
+            Poll::Ready(Err(panic)) => {
+                let message = panics::message(panic);
+                let text = format!("panicked: {message}").into();
+                (of(|c| &mut c.panicked), Some(text))
+            }
+        };
+        swallow(move || drop(last));
+        self.swap(State::Ended { counts, failure });
+        Poll::Ready(())
+    }
+}
+
+/// One that ended so.
+fn of(how: impl FnOnce(&mut Counts) -> &mut u64) -> Counts {
+    let mut counts = Counts::default();
+    *how(&mut counts) = 1;
+    counts
+}
+
+impl Component for Closing {
+    fn stop(&self) {}
+
+    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(poll_fn(|cx| self.poll(cx)))
+    }
+
+    fn cancel(&self) {}
+
+    fn abort(&self) {
+        let counts = of(|c| &mut c.aborted);
+        let ended = State::Ended {
+            counts,
+            failure: None,
+        };
+        match self.swap(ended) {
+            State::Idle(last) => swallow(move || drop(last)),
+            // It cannot be away: this comes from the task that polls it.
+            state => drop(self.swap(state)),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        match &*self.0.lock() {
+            State::Away | State::Idle(_) => Counts::new(1),
+            State::Ended { counts, .. } => *counts,
+        }
+    }
+
+    fn failure(&self) -> Option<Box<str>> {
+        match &*self.0.lock() {
+            State::Away | State::Idle(_) => None,
+            State::Ended { failure, .. } => failure.clone(),
+        }
+    }
+}
