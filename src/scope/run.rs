@@ -79,7 +79,10 @@ impl Scope {
         match end {
             Body::Returned(result) => (result.map_err(Error::operation), report),
             Body::Panicked(panic) => resume_unwind(panic),
-            Body::GivenUp => (Err(Error::cancelled().after(crate::Progress::started(1))), report),
+            Body::GivenUp => (
+                Err(Error::cancelled().after(crate::Progress::started(1))),
+                report,
+            ),
         }
     }
 

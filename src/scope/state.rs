@@ -88,7 +88,9 @@ pub(super) enum Ending {
     Failed(Box<str>),
     Panicked(Box<str>),
     /// Without a result.
-    Dropped { begun: bool },
+    Dropped {
+        begun: bool,
+    },
 }
 
 /// What is to be done when the lock is free.

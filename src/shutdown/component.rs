@@ -281,7 +281,11 @@ impl Closing {
             state => {
                 let ended = matches!(state, State::Ended { .. });
                 self.swap(state);
-                return if ended { Poll::Ready(()) } else { Poll::Pending };
+                return if ended {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                };
             }
         };
         let (counts, failure) = match panics::poll_caught(Pin::new(&mut last), cx) {
