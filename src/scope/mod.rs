@@ -31,8 +31,8 @@ pub use tracker::{Entered, InFlight, Tracker, TrackerDrained};
 use crate::shutdown::Counts;
 use crate::time::{self, Timer};
 use builder::OnDrop;
-use shared::Shared;
 pub(crate) use shared::swallow;
+use shared::{Shared, wake_quietly};
 
 /// Owns tasks: none of them outlives it.
 ///

@@ -18,7 +18,7 @@ use super::task::{Refused, Task, Tracked};
 use crate::error::Refusal;
 use crate::panics;
 use crate::shutdown::Counts;
-use crate::sync::{self, Lock, wake_all};
+use crate::sync::{self, Lock};
 use crate::time::{self, Instant, Timer};
 
 type Effects = state::Effects<Waker, AbortHandle>;
@@ -125,7 +125,7 @@ impl Shared {
             by.abort();
         }
         drop(effects.unused);
-        swallow(|| wake_all(effects.wake));
+        wake_quietly(effects.wake);
     }
 
     /// Aborts everyone whose time is up.
@@ -160,6 +160,14 @@ const NO_RUNTIME: Refusal = Refusal::other("a task needs a tokio runtime to run 
 pub(crate) fn swallow(foreign: impl FnOnce()) {
     if let Err(panic) = panics::caught(foreign) {
         drop(panics::message(panic));
+    }
+}
+
+/// Wakes everyone, whatever any of the wakers does: this comes from within drops, and from
+/// tasks that have nothing to do with those who wait. To be called without a lock.
+pub(crate) fn wake_quietly(wakers: Vec<Waker>) {
+    for waker in wakers {
+        swallow(|| waker.wake());
     }
 }
 

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 
 use super::task::Refused;
 use crate::error::Refusal;
-use crate::sync::{Key, Lock, WaitList, wake_all};
+use crate::sync::{Key, Lock, WaitList};
 
 /// Nobody enters any more.
 const CLOSED: usize = 1;
@@ -177,7 +177,7 @@ impl Tracker {
         self.word.0.fetch_and(!WAITING, Ordering::Relaxed);
         let wakers = waiters.values_mut().filter_map(Option::take).collect();
         drop(waiters);
-        super::swallow(|| wake_all(wakers));
+        super::wake_quietly(wakers);
     }
 
     fn poll_drained(&self, place: &mut Option<Key>, cx: &Context<'_>) -> Poll<()> {

@@ -40,7 +40,8 @@ impl Conductor {
         until(drain_until, shared.sections.drained()).await;
         shared.with_plan(Plan::release);
         shared.changed.send_replace(());
-        let last = over_at.saturating_add(LAST_WORDS);
+        // Also if the phases begin when the deadline has passed: everyone is told once.
+        let last = over_at.max(time::now()).saturating_add(LAST_WORDS);
         until(last, all_ended(shared)).await;
         for driver in drivers {
             driver.abort();

@@ -1,0 +1,267 @@
+//! The registry against a slow, obvious one, in random histories.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::scope::report::TaskState;
+use crate::scope::state::{Ending, Key, Registry, Turn};
+use crate::shutdown::Counts;
+use crate::time::Instant;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Enter,
+    Turn(Index),
+    Attach(Index),
+    End(Index, u8),
+    Abort(Index),
+    Close,
+    Cancel,
+    AbortAll,
+    Idle,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => Just(Op::Enter),
+        6 => any::<Index>().prop_map(Op::Turn),
+        4 => any::<Index>().prop_map(Op::Attach),
+        8 => (any::<Index>(), 0..4u8).prop_map(|(at, how)| Op::End(at, how)),
+        2 => any::<Index>().prop_map(Op::Abort),
+        1 => Just(Op::Close),
+        1 => Just(Op::Cancel),
+        1 => Just(Op::AbortAll),
+        2 => Just(Op::Idle),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Queued,
+    Given,
+    Never,
+}
+
+#[derive(Clone, Debug)]
+struct Task {
+    key: Key,
+    number: usize,
+    place: Place,
+    /// It has told how to be woken.
+    waker: bool,
+    attached: bool,
+    demanded: bool,
+}
+
+/// Everyone in a row, in the order in which they came.
+#[derive(Default)]
+struct Model {
+    limit: usize,
+    tasks: Vec<Task>,
+    closed: bool,
+    cancelled: bool,
+    ended: Counts,
+    first_error: Option<usize>,
+}
+
+impl Model {
+    fn given(&self) -> usize {
+        self.tasks
+            .iter()
+            .filter(|task| task.place == Place::Given)
+            .count()
+    }
+
+    /// Moves the queue up; those who are to be woken.
+    fn settle(&mut self) -> Vec<usize> {
+        let mut woken = Vec::new();
+        while self.given() < self.limit {
+            let mut queue = self
+                .tasks
+                .iter_mut()
+                .filter(|task| task.place == Place::Queued);
+            let Some(next) = queue.next() else { break };
+            next.place = Place::Given;
+            woken.extend(std::mem::take(&mut next.waker).then_some(next.number));
+        }
+        woken
+    }
+
+    fn cancel(&mut self) -> Vec<usize> {
+        if std::mem::replace(&mut self.cancelled, true) {
+            return Vec::new();
+        }
+        let mut woken = Vec::new();
+        for task in self
+            .tasks
+            .iter_mut()
+            .filter(|task| task.place == Place::Queued)
+        {
+            task.place = Place::Never;
+            woken.extend(std::mem::take(&mut task.waker).then_some(task.number));
+        }
+        woken
+    }
+
+    fn abort_all(&mut self) -> Vec<usize> {
+        let mut aborted = Vec::new();
+        for task in &mut self.tasks {
+            aborted.extend((task.attached && !task.demanded).then_some(task.number));
+            task.demanded = true;
+        }
+        aborted
+    }
+}
+
+const ABORT_AT: Instant = Instant::from_nanos(70);
+const WAITER: usize = usize::MAX;
+
+fn sorted(mut list: Vec<usize>) -> Vec<usize> {
+    list.sort_unstable();
+    list
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_like_the_slow_registry(
+        limit in prop_oneof![1..4usize, Just(usize::MAX)],
+        cancel_on_error: bool,
+        ops in prop::collection::vec(op(), 0..80),
+    ) {
+        let mut registry = Registry::<usize, usize>::new(limit, cancel_on_error);
+        let mut model = Model { limit, ..Model::default() };
+        let mut entered = 0;
+        let mut cancelled = 0;
+        let mut waits = None;
+        let mut told = true;
+        for op in ops {
+            let pick = |at: Index| (!model.tasks.is_empty()).then(|| at.index(model.tasks.len().max(1)));
+            match op {
+                Op::Enter => {
+                    let key = registry.enter(entered.to_string().into(), Instant::from_nanos(1));
+                    prop_assert_eq!(key.is_some(), !model.closed && !model.cancelled);
+                    if let Some(key) = key {
+                        let place = if model.given() < limit { Place::Given } else { Place::Queued };
+                        let (waker, attached, demanded) = (false, false, false);
+                        model.tasks.push(Task { key, number: entered, place, waker, attached, demanded });
+                    }
+                    entered += 1;
+                }
+                Op::Turn(at) => {
+                    let Some(at) = pick(at) else { continue };
+                    let task = &mut model.tasks[at];
+                    let mut waker = Some(task.number);
+                    let turn = registry.turn(task.key, &mut waker);
+                    prop_assert_eq!(turn, match task.place {
+                        Place::Queued => Turn::Wait,
+                        Place::Given => Turn::Begin,
+                        Place::Never => Turn::Never,
+                    });
+                    if task.place == Place::Queued {
+                        prop_assert_eq!(waker.is_some(), task.waker, "exchanged for the old one");
+                        task.waker = true;
+                    }
+                }
+                Op::Attach(at) => {
+                    let Some(at) = pick(at) else { continue };
+                    let task = &mut model.tasks[at];
+                    if !task.attached {
+                        let back = registry.attach(task.key, task.number);
+                        prop_assert_eq!(back, task.demanded.then_some((task.number, true)));
+                        task.attached = true;
+                    }
+                }
+                Op::End(at, how) => {
+                    let Some(at) = pick(at) else { continue };
+                    let task = model.tasks.remove(at);
+                    let begun = task.place == Place::Given;
+                    let mut error = false;
+                    let how = match how {
+                        0 => { model.ended.completed += 1; Ending::Completed }
+                        1 => { model.ended.failed += 1; error = true; Ending::Failed("no".into()) }
+                        2 => { model.ended.panicked += 1; error = true; Ending::Panicked("oh".into()) }
+                        _ if begun && task.demanded => { model.ended.aborted += 1; Ending::Dropped { begun } }
+                        _ => { model.ended.cancelled += 1; Ending::Dropped { begun } }
+                    };
+                    if error && model.first_error.is_none() {
+                        model.first_error = Some(task.number);
+                    }
+                    let effects = registry.end(task.key, how, || ABORT_AT);
+                    let fatal = error && cancel_on_error;
+                    prop_assert_eq!(effects.cancelled, fatal && !model.cancelled);
+                    cancelled += u32::from(effects.cancelled);
+                    prop_assert_eq!(effects.unused.is_some(), task.attached && !task.demanded);
+                    let mut woken = if fatal { model.cancel() } else { Vec::new() };
+                    woken.extend(task.waker.then_some(task.number));
+                    woken.extend(model.settle());
+                    if model.tasks.is_empty() && !told {
+                        told = true;
+                        woken.push(WAITER);
+                    }
+                    prop_assert_eq!(sorted(effects.wake), sorted(woken));
+                    // A late means to abort comes back unused.
+                    prop_assert_eq!(registry.attach(task.key, 7), Some((7, false)));
+                }
+                Op::Abort(at) => {
+                    let Some(at) = pick(at) else { continue };
+                    let task = &mut model.tasks[at];
+                    let by = registry.abort(task.key);
+                    prop_assert_eq!(by, (task.attached && !task.demanded).then_some(task.number));
+                    task.demanded = true;
+                }
+                Op::Close => {
+                    registry.close();
+                    model.closed = true;
+                }
+                Op::Cancel | Op::AbortAll => {
+                    let all = matches!(op, Op::AbortAll);
+                    let first = !model.cancelled;
+                    let woken = model.cancel();
+                    let effects = if all {
+                        registry.abort_all(ABORT_AT)
+                    } else {
+                        let mut effects = crate::scope::state::Effects::default();
+                        registry.cancel(ABORT_AT, &mut effects);
+                        effects
+                    };
+                    prop_assert_eq!(effects.cancelled, first);
+                    cancelled += u32::from(effects.cancelled);
+                    prop_assert_eq!(sorted(effects.wake), sorted(woken));
+                    let aborted = if all { model.abort_all() } else { Vec::new() };
+                    prop_assert_eq!(sorted(effects.abort), sorted(aborted));
+                }
+                Op::Idle => {
+                    let idle = registry.poll_idle(&mut waits, &mut Some(WAITER));
+                    prop_assert_eq!(idle, model.tasks.is_empty());
+                    told = idle;
+                    if idle {
+                        if let Some(place) = waits.take() {
+                            registry.stop_waiting(place);
+                        }
+                    }
+                }
+            }
+            prop_assert!(cancelled <= 1, "cancelled once");
+            prop_assert!(model.given() <= limit);
+            prop_assert_eq!(registry.abort_at().is_some(), model.cancelled);
+            let mut counts = model.ended;
+            counts.in_flight = model.tasks.len() as u64;
+            prop_assert_eq!(registry.counts(), counts);
+            let first = registry.first_error().map(|failure| failure.name.to_string());
+            prop_assert_eq!(first, model.first_error.map(|number| number.to_string()));
+            let tasks = registry.tasks(Instant::from_nanos(3));
+            prop_assert_eq!(tasks.len(), model.tasks.len());
+            for (task, expected) in tasks.iter().zip(&model.tasks) {
+                prop_assert_eq!(&*task.name, expected.number.to_string());
+                prop_assert_eq!(task.age.as_nanos(), 2);
+                prop_assert_eq!(task.state, match expected.place {
+                    _ if model.cancelled || expected.demanded => TaskState::Cancelling,
+                    Place::Queued => TaskState::Queued,
+                    _ => TaskState::Running,
+                });
+            }
+        }
+    }
+}

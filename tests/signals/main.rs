@@ -1,0 +1,347 @@
+//! Real child processes, real signals, the real clock.
+//!
+//! The binary runs itself: with a scenario in its environment it is the child.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mainstay::scope::Scope;
+use mainstay::shutdown::Shutdown;
+
+const SCENARIO: &str = "MAINSTAY_SCENARIO";
+const MS: Duration = Duration::from_millis(1);
+
+/// The child: what it does, under each name.
+mod child {
+    use super::{Duration, Infallible, MS, Scope, Shutdown, pending, thread};
+    use mainstay::shutdown::ShutdownBuilder;
+
+    fn say(line: &str) {
+        println!("{line}");
+    }
+
+    fn runtime(threads: usize) -> tokio::runtime::Runtime {
+        let mut builder = match threads {
+            0 => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        builder
+            .worker_threads(threads.max(1))
+            .enable_all()
+            .build()
+            .unwrap()
+    }
+
+    /// Jobs that drain after `drain`, and a client that is closed at the end.
+    fn shutdown(jobs: &Scope, deadline: Duration) -> ShutdownBuilder {
+        Shutdown::builder()
+            .deadline(deadline)
+            .component("jobs", jobs.handle())
+            .closing("client", || async {
+                say("client closed");
+                Ok::<_, Infallible>(())
+            })
+    }
+
+    async fn job(span: Duration) -> Result<(), Infallible> {
+        tokio::time::sleep(span).await;
+        say("job done");
+        Ok(())
+    }
+
+    async fn run_and_exit(shutdown: Shutdown) {
+        say("ready");
+        let report = shutdown.run().await;
+        say(&report.to_string());
+        std::process::exit(report.exit_code());
+    }
+
+    pub(super) fn run(scenario: &str) {
+        match scenario {
+            "drains" => runtime(2).block_on(async {
+                let jobs = Scope::new();
+                let shutdown = shutdown(&jobs, 10_000 * MS).build().unwrap();
+                shutdown.on_signals().unwrap();
+                shutdown.on_signals().unwrap();
+                jobs.spawn("job", job(300 * MS)).unwrap();
+                run_and_exit(shutdown).await;
+            }),
+            "slow drain" => runtime(2).block_on(async {
+                let jobs = Scope::new();
+                let shutdown = shutdown(&jobs, 20_000 * MS).build().unwrap();
+                shutdown.on_signals().unwrap();
+                jobs.spawn("job", job(20_000 * MS)).unwrap();
+                let token = shutdown.token();
+                tokio::spawn(async move {
+                    token.cancelled().await;
+                    say("requested");
+                });
+                run_and_exit(shutdown).await;
+            }),
+            "blocked" => runtime(0).block_on(async {
+                let jobs = Scope::new();
+                let shutdown = shutdown(&jobs, 20_000 * MS).build().unwrap();
+                shutdown.on_signals().unwrap();
+                let watch = shutdown.clone();
+                thread::spawn(move || {
+                    while !watch.is_requested() {
+                        thread::sleep(MS);
+                    }
+                    say("requested");
+                });
+                say("ready");
+                // The only thread of the runtime.
+                thread::sleep(20_000 * MS);
+                drop(jobs);
+            }),
+            "afterwards" => runtime(2).block_on(async {
+                // Twice: handlers that were given back can be taken again.
+                for _ in 0..2 {
+                    let jobs = Scope::new();
+                    let shutdown = shutdown(&jobs, 1_000 * MS).build().unwrap();
+                    shutdown.on_signals().unwrap();
+                    shutdown.request();
+                    shutdown.run().await;
+                    shutdown.on_signals().unwrap();
+                }
+                say("ready");
+                pending::<()>().await;
+            }),
+            "dropped" => {
+                let shutdown = Shutdown::builder().build().unwrap();
+                shutdown.on_signals().unwrap();
+                drop(shutdown);
+                say("ready");
+                thread::sleep(20_000 * MS);
+            }
+            "no signal" => runtime(2).block_on(async {
+                let jobs = Scope::new();
+                let shutdown = shutdown(&jobs, 10_000 * MS).build().unwrap();
+                shutdown.on_signals().unwrap();
+                jobs.spawn("job", job(50 * MS)).unwrap();
+                shutdown.request();
+                run_and_exit(shutdown).await;
+            }),
+            "never ends" => runtime(2).block_on(async {
+                let jobs = Scope::new();
+                let shutdown = Shutdown::builder()
+                    .deadline(500 * MS)
+                    .component("tracker", {
+                        let tracker = std::sync::Arc::new(mainstay::scope::Tracker::new());
+                        std::mem::forget(tracker.enter_owned().unwrap());
+                        tracker
+                    })
+                    .component("jobs", jobs.handle())
+                    .build()
+                    .unwrap();
+                shutdown.on_signals().unwrap();
+                jobs.spawn("blocks a thread", async {
+                    thread::sleep(20_000 * MS);
+                    Ok::<_, Infallible>(())
+                })
+                .unwrap();
+                jobs.spawn("never ends", pending::<Result<(), Infallible>>())
+                    .unwrap();
+                run_and_exit(shutdown).await;
+            }),
+            "blocks at the deadline" => runtime(0).block_on(async {
+                let shutdown = Shutdown::builder()
+                    .deadline(500 * MS)
+                    .exit_at_deadline()
+                    .build()
+                    .unwrap();
+                shutdown.on_signals().unwrap();
+                say("ready");
+                // Not even the standard error must hold it up.
+                let _held = std::io::stderr().lock();
+                thread::sleep(20_000 * MS);
+            }),
+            other => panic!("no scenario {other}"),
+        }
+    }
+}
+
+#[test]
+fn child() {
+    if let Ok(scenario) = std::env::var(SCENARIO) {
+        child::run(&scenario);
+    }
+}
+
+/// The child, seen from outside; it is killed with its test.
+struct Process {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Process {
+    fn start(scenario: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child", "--exact", "--nocapture", "--test-threads=1"])
+            .env(SCENARIO, scenario)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out }
+    }
+
+    /// Reads on until a line says so.
+    fn until(&mut self, expected: &str) {
+        let mut line = String::new();
+        while !line.trim_end().ends_with(expected) {
+            line.clear();
+            let read = self.out.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "ended before {expected:?}");
+        }
+    }
+
+    fn ready(scenario: &str) -> Self {
+        let mut process = Self::start(scenario);
+        process.until("ready");
+        process
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let kill = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &id])
+            .status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// How it ended, what it said, and after how long.
+    fn end(mut self, since: Instant) -> (ExitStatus, String, Duration) {
+        let mut said = String::new();
+        self.out.read_to_string(&mut said).unwrap();
+        let status = self.child.wait().unwrap();
+        (status, said, since.elapsed())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn sigterm_drains_and_exits_in_order_with_the_report() {
+    let process = Process::ready("drains");
+    let start = Instant::now();
+    process.signal("TERM");
+    let (status, said, took) = process.end(start);
+    assert_eq!(status.code(), Some(143));
+    assert!(took < 2_000 * MS, "{took:?}");
+    let order = [
+        "job done",
+        "client closed",
+        "shutdown (SIGTERM): 2 of 2 components in order",
+    ];
+    let found: Vec<_> = order.iter().map(|line| said.find(line)).collect();
+    assert!(
+        found.iter().all(Option::is_some) && found.is_sorted(),
+        "{said}"
+    );
+    assert!(said.contains("jobs    completed"), "{said}");
+}
+
+/// Trap 82.
+#[test]
+fn a_second_sigint_during_a_slow_drain_ends_at_once() {
+    let mut process = Process::ready("slow drain");
+    process.signal("INT");
+    process.until("requested");
+    assert!(process.child.try_wait().unwrap().is_none(), "it drains");
+    let start = Instant::now();
+    process.signal("INT");
+    let (status, _, took) = process.end(start);
+    assert_eq!(status.code(), Some(130));
+    assert!(took < 1_000 * MS, "{took:?}");
+}
+
+/// Trap 82: of whatever kind, and the status is that of the second.
+#[test]
+fn a_sigterm_after_a_sigint_ends_at_once() {
+    let mut process = Process::ready("slow drain");
+    process.signal("INT");
+    process.until("requested");
+    process.signal("TERM");
+    assert_eq!(process.end(Instant::now()).0.code(), Some(143));
+}
+
+/// Traps 81 and 82: the request is seen at once, and the second signal ends.
+#[test]
+fn signals_work_while_the_runtime_is_blocked() {
+    let mut process = Process::ready("blocked");
+    process.signal("TERM");
+    process.until("requested");
+    let start = Instant::now();
+    process.signal("INT");
+    let (status, _, took) = process.end(start);
+    assert_eq!(status.code(), Some(130));
+    assert!(took < 1_000 * MS, "{took:?}");
+}
+
+/// Handling is given back: the process is ended by the signal itself, as by default.
+#[test]
+fn a_signal_after_the_end_has_its_default_effect() {
+    for (scenario, name, number) in [
+        ("afterwards", "TERM", 15),
+        ("afterwards", "INT", 2),
+        ("dropped", "TERM", 15),
+    ] {
+        let process = Process::ready(scenario);
+        process.signal(name);
+        let (status, ..) = process.end(Instant::now());
+        assert_eq!(status.signal(), Some(number), "{scenario}: {status}");
+    }
+}
+
+#[test]
+fn without_a_signal_nothing_is_different() {
+    let process = Process::ready("no signal");
+    let (status, said, _) = process.end(Instant::now());
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        said.contains("shutdown (request): 2 of 2 components in order"),
+        "{said}"
+    );
+}
+
+/// Traps 81 and 85: a thread that is blocked and a future that never ends.
+#[test]
+fn the_process_ends_at_the_deadline_and_not_at_twice_of_it() {
+    let process = Process::ready("never ends");
+    let start = Instant::now();
+    process.signal("TERM");
+    let (status, said, took) = process.end(start);
+    assert_eq!(status.code(), Some(143));
+    assert!((490 * MS..900 * MS).contains(&took), "{took:?}");
+    assert!(said.contains("tracker  timed out"), "{said}");
+    assert!(said.contains("jobs     timed out"), "{said}");
+    assert!(
+        said.contains("2 at start: 1 aborted, 1 in flight"),
+        "{said}"
+    );
+}
+
+/// Traps 81 and 85: not even the shutdown itself can run.
+#[test]
+fn the_process_ends_at_the_deadline_although_the_runtime_is_blocked() {
+    let process = Process::ready("blocks at the deadline");
+    let start = Instant::now();
+    process.signal("TERM");
+    let (status, _, took) = process.end(start);
+    assert_eq!(status.code(), Some(143));
+    assert!((490 * MS..900 * MS).contains(&took), "{took:?}");
+}
