@@ -1,6 +1,6 @@
 //! A worker that ends in order: on a signal (feature `signal`), or by itself after a second.
 //!
-//! Rebuilds "Graceful Shutdown" of the AgentBay async guide, and "Pattern 5: Graceful Shutdown
+//! Rebuilds "Graceful Shutdown" of the `AgentBay` async guide, and "Pattern 5: Graceful Shutdown
 //! with Signal Handling" of the Agentflow guide with the statistics of its `aclose`. There the
 //! work is not waited for, a close takes up to twice its time-out, and a second signal is
 //! lost. Here work drains, one deadline bounds it all, and a second ctrl-c ends at once.

@@ -81,12 +81,7 @@ async fn a_task_gives_its_result_to_its_handle() {
     let scope = Scope::builder().on_error(OnError::Collect).build().unwrap();
     let fine = scope.spawn("fine", ok(SECOND)).unwrap();
     let fails = scope.spawn("fails", async { Answer::Err("no") }).unwrap();
-    let panics = scope.spawn("panics", async {
-        if fails_now() {
-            panic!("oh")
-        }
-        Answer::Ok(0)
-    });
+    let panics = scope.spawn("panics", async { oh() });
     let panics = panics.unwrap();
     assert_eq!((fine.id().0, fails.id().0), (1, 2));
     assert_eq!(fine.await, Ok(7));
@@ -100,8 +95,8 @@ async fn a_task_gives_its_result_to_its_handle() {
     );
 }
 
-fn fails_now() -> bool {
-    true
+fn oh() -> Answer {
+    panic!("oh")
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,12 +151,7 @@ async fn without_grace_all_others_are_aborted_at_once() {
         scope.spawn("waits", task).unwrap();
     }
     let start = now();
-    scope.spawn("panics", async {
-        if fails_now() {
-            panic!("oh")
-        }
-        Answer::Ok(0)
-    });
+    scope.spawn("panics", async { oh() }).unwrap();
     let report = scope.join().await;
     assert_eq!((now().since(start), alive.count()), (Duration::ZERO, 0));
     assert_counts(report.counts, [0, 0, 0, 1, 0, 9]);
@@ -218,7 +208,7 @@ fn a_limit_of_zero_is_refused_and_a_huge_one_is_none() {
 #[tokio::test(start_paused = true)]
 async fn a_closed_scope_refuses_and_gives_the_future_back() {
     let ways: [fn(&Scope); 4] = [Scope::close, Scope::cancel, Scope::abort, |scope| {
-        scope.token().cancel()
+        scope.token().cancel();
     }];
     for end in ways {
         let scope = Scope::new();
@@ -422,22 +412,23 @@ async fn what_waits_for_a_place_never_begins_in_a_cancelled_scope() {
     ));
 }
 
+fn crawl(scope: &ScopeHandle, depth: u32) {
+    let inner = scope.clone();
+    let page = async move {
+        sleep(SECOND).await;
+        if depth > 0 {
+            crawl(&inner, depth - 1);
+            crawl(&inner, depth - 1);
+        }
+        Answer::Ok(depth)
+    };
+    scope.spawn("page", page).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn tasks_spawn_tasks_until_nothing_is_left() {
     let scope = Scope::new();
-    fn crawl(scope: ScopeHandle, depth: u32) {
-        let inner = scope.clone();
-        let page = async move {
-            sleep(SECOND).await;
-            if depth > 0 {
-                crawl(inner.clone(), depth - 1);
-                crawl(inner, depth - 1);
-            }
-            Answer::Ok(depth)
-        };
-        scope.spawn("page", page).unwrap();
-    }
-    crawl(scope.handle(), 3);
+    crawl(&scope.handle(), 3);
     scope.drained().await;
     assert_eq!(scope.join().await.counts.completed, 15);
 }
@@ -748,6 +739,7 @@ fn what_users_spawn_can_be_sent() {
     fn sent<T: Send>(value: T) -> T {
         value
     }
+    fn shared<T: Send + Sync + fmt::Debug>() {}
     let scope = Scope::new();
     drop(sent(scope.join()));
     drop(sent(scope.join_within(SECOND)));
@@ -756,7 +748,6 @@ fn what_users_spawn_can_be_sent() {
         let task = scope.spawn("task", ready(Answer::Ok(1)));
         task.map_err(|_| "refused")?.await.map_err(|_| "failed")
     })));
-    fn shared<T: Send + Sync + fmt::Debug>() {}
     shared::<Scope>();
     shared::<ScopeHandle>();
     shared::<Task<u32, Infallible>>();

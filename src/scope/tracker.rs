@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -236,7 +235,7 @@ impl<R: Holder> Entered<R> {
 impl<R: Holder> Drop for Entered<R> {
     #[inline]
     fn drop(&mut self) {
-        Deref::deref(&self.tracker).leave();
+        self.tracker.leave();
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::component::{Closing, Component};
-use super::plan::Shares;
+use super::plan::{Plan, Shares};
 use super::{Named, Shutdown};
 use crate::config::{ConfigError, require};
 use crate::time;
@@ -101,8 +101,9 @@ impl ShutdownBuilder {
         require((sum - 1.0).abs() < 1e-6, "shares", sum, "1 together")?;
         time::warm_up();
         let shares = Shares { drain, cancel };
-        let watch = self.exit_at_deadline;
-        Ok(Shutdown::new(self.deadline, shares, self.components, watch))
+        let stages = self.components.iter().map(|one| (one.stage, one.asks));
+        let plan = Plan::new(self.deadline, shares, stages);
+        Ok(Shutdown::new(plan, self.components, self.exit_at_deadline))
     }
 
     fn push(&mut self, name: Box<str>, component: Box<dyn Component>, asks: bool) {

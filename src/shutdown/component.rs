@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::panics;
-use crate::scope::{ScopeHandle, Tracker, swallow};
+use crate::scope::{Scope, ScopeHandle, Tracker, swallow};
 use crate::sync::Lock;
 
 /// Something that a [`Shutdown`](super::Shutdown) closes.
@@ -200,6 +200,29 @@ impl<C: Component + ?Sized> Component for Box<C> {
 
     fn failure(&self) -> Option<Box<str>> {
         (**self).failure()
+    }
+}
+
+/// As its handle; the shutdown owns the scope.
+impl Component for Scope {
+    fn stop(&self) {
+        self.close();
+    }
+
+    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(Scope::drained(self))
+    }
+
+    fn cancel(&self) {
+        self.handle().ask();
+    }
+
+    fn abort(&self) {
+        Scope::abort(self);
+    }
+
+    fn counts(&self) -> Counts {
+        Scope::counts(self)
     }
 }
 

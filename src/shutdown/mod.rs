@@ -19,7 +19,6 @@ mod watchdog;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +32,7 @@ use crate::scope::{Entered, Tracker};
 use crate::sync::Lock;
 use crate::time::{self, Instant};
 use conductor::Conductor;
-use plan::{Plan, Shares};
+use plan::Plan;
 use watchdog::Watchdog;
 
 /// Ends a program in order, and within one deadline.
@@ -138,9 +137,7 @@ impl Shutdown {
         ShutdownBuilder::new()
     }
 
-    fn new(deadline: Duration, shares: Shares, components: Vec<Named>, watch: bool) -> Self {
-        let stages = components.iter().map(|one| (one.stage, one.asks));
-        let plan = Plan::new(deadline, shares, stages);
+    fn new(plan: Plan, components: Vec<Named>, watch: bool) -> Self {
         let shared = Shared {
             components,
             requested: CancellationToken::new(),
@@ -203,7 +200,7 @@ impl Shutdown {
     /// The first signal requests the shutdown, also while the runtime is blocked: a thread of
     /// its own listens. From then on a second one, of either kind, ends the process at once with
     /// the usual status, 128 and the signal's number: on Unix from inside of the signal handler,
-    /// so no lock and no thread of the program can hold it up.
+    /// so no lock and no thread of the program can hold it up, and no destructor runs.
     ///
     /// # Afterwards
     ///

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use super::*;
 use crate::scope::Scope;
@@ -276,8 +277,8 @@ async fn a_closing_runs_when_its_turn_comes() {
             Ok::<_, Infallible>(())
         })
         .closing("fails", || async { Err("no route to host") })
-        .closing("panics", || async { fails() })
-        .stage(|stage| stage.closing("hangs", || pending::<Result<(), Infallible>>()))
+        .closing("panics", || async { oh() })
+        .stage(|stage| stage.closing("hangs", pending::<Result<(), Infallible>>))
         .closing("late", move || async move {
             sleep(SECOND).await;
             say(&late, "late");
@@ -307,11 +308,8 @@ shutdown (request): 3 of 5 components in order, 9.5s of 10s
     assert_eq!(text, expected);
 }
 
-fn fails() -> Result<(), Infallible> {
-    if now() > Instant::from_nanos(0) {
-        panic!("oh")
-    }
-    Ok(())
+fn oh() -> Result<(), Infallible> {
+    panic!("oh")
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,7 +336,7 @@ async fn a_scope_drains_is_asked_and_is_aborted() {
     let tracker = Arc::new(Tracker::new());
     let held = tracker.enter_owned().unwrap();
     let shutdown = ten()
-        .component("jobs", scope.handle())
+        .component("jobs", scope)
         .component("requests", Arc::clone(&tracker))
         .build()
         .unwrap();
@@ -565,7 +563,7 @@ fn a_shutdown_ends_with_its_runtime() {
         let shutdown = first.block_on(async {
             let shutdown = ten()
                 .component("it", puppet("it", &log))
-                .closing("last", || pending::<Result<(), Infallible>>())
+                .closing("last", pending::<Result<(), Infallible>>)
                 .build()
                 .unwrap();
             shutdown.request();
@@ -709,10 +707,10 @@ async fn wakers_and_components_may_call_the_shutdown_itself() {
 #[test]
 fn what_users_spawn_can_be_sent() {
     fn sent<T: Send>(_: T) {}
+    fn shared<T: Send + Sync + fmt::Debug>() {}
     let shutdown = Shutdown::builder().build().unwrap();
     sent(shutdown.run());
     sent(shutdown.requested());
-    fn shared<T: Send + Sync + fmt::Debug>() {}
     shared::<Shutdown>();
     shared::<ShutdownReport>();
     shared::<Protected>();

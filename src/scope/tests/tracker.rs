@@ -179,7 +179,7 @@ proptest! {
             }
             prop_assert_eq!(tracker.in_flight(), held.len());
             if held.is_empty() {
-                prop_assert!(waits.iter().all(|wait| wait.is_woken()), "asleep at zero");
+                prop_assert!(waits.iter().all(task::Spawn::is_woken), "asleep at zero");
                 prop_assert!(waits.iter_mut().all(|wait| wait.poll().is_ready()));
                 waits.clear();
             }

@@ -12,13 +12,13 @@ use crate::time::Instant;
 
 const BEGIN: u64 = 1_000;
 
-fn plan(deadline: u64, shares: Shares, stages: &[usize]) -> Plan {
+fn plan(deadline: u32, shares: Shares, stages: &[usize]) -> Plan {
     let components = stages.iter().map(|&stage| (stage, true));
-    Plan::new(Duration::from_nanos(deadline), shares, components)
+    Plan::new(Duration::from_nanos(deadline.into()), shares, components)
 }
 
-fn at(nanos: u64) -> Instant {
-    Instant::from_nanos(BEGIN + nanos)
+fn at(nanos: u32) -> Instant {
+    Instant::from_nanos(BEGIN + u64::from(nanos))
 }
 
 const USUAL: Shares = Shares {
@@ -78,14 +78,14 @@ fn what_cannot_be_asked_to_end_was_not_cancelled() {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Pass(u64),
+    Pass(u32),
     Release,
     End(Index),
 }
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (0..40u64).prop_map(Op::Pass),
+        4 => (0..40u32).prop_map(Op::Pass),
         1 => Just(Op::Release),
         3 => any::<Index>().prop_map(Op::End),
     ]
@@ -96,7 +96,7 @@ proptest! {
 
     #[test]
     fn behaves_like_the_slow_plan(
-        deadline in 0..200u64,
+        deadline in 0..200u32,
         parts in (0..10u8, 0..10u8, 0..10u8).prop_filter("not all 0", |p| p.0 + p.1 + p.2 > 0),
         stages in prop::collection::vec(1..4usize, 0..5),
         ops in prop::collection::vec(op(), 0..40),
@@ -121,8 +121,8 @@ proptest! {
                 }
                 Op::End(_) => {}
             }
-            let elapsed = now as f64;
-            let bound = |share: f64| deadline as f64 * share;
+            let elapsed = f64::from(now);
+            let bound = |share: f64| f64::from(deadline) * share;
             for (n, &stage) in stages.iter().enumerate() {
                 let (order, until) = plan.order(n, at(now));
                 // Whole nanoseconds, so a bound is exact to one of them.
@@ -157,7 +157,7 @@ proptest! {
 
     /// What is told adds up, and what ended before the shutdown is not in it.
     #[test]
-    fn a_report_holds_the_differences(before in counts(), after in counts(), turn in 0..9u64, end in 9..20u64) {
+    fn a_report_holds_the_differences(before in counts(), after in counts(), turn in 0..9u32, end in 9..20u32) {
         let mut plan = plan(100, USUAL, &[1, 1]);
         plan.begin(at(0));
         plan.sample(0, before);
@@ -169,7 +169,7 @@ proptest! {
         let report = plan.report(0, "name", at(99));
         prop_assert_eq!(report.status, Status::Completed);
         prop_assert_eq!(report.at_start, before.in_flight);
-        prop_assert_eq!(report.duration, Duration::from_nanos(end - turn));
+        prop_assert_eq!(report.duration, Duration::from_nanos((end - turn).into()));
         prop_assert_eq!(report.counts, after.since(&before));
         prop_assert_eq!(report.counts.in_flight, after.in_flight);
         prop_assert_eq!(report.counts.failed, after.failed.saturating_sub(before.failed));
