@@ -43,7 +43,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let asked = reports.token();
     reports.spawn("report", async move {
         asked.cancelled().await;
-        Ok::<_, Infallible>(println!("report: cancelled, its place is written down"))
+        println!("report: cancelled, its place is written down");
+        Ok::<_, Infallible>(())
     })?;
 
     let shutdown = Shutdown::builder()

@@ -49,10 +49,11 @@ impl Shared {
         if self.token.is_cancelled() {
             self.cancel(self.grace);
         }
-        let Some(key) = self.registry.lock().enter(name, time::now()) else {
+        let now = time::now();
+        let Some((key, has_place)) = self.registry.lock().enter(name, now) else {
             return Err(Refused::new(Refusal::ShutDown, future));
         };
-        let (tracked, begun) = Tracked::new(Arc::clone(self), key, future);
+        let (tracked, begun) = Tracked::new(Arc::clone(self), key, has_place, future);
         let join = runtime.spawn(tracked);
         let late = self.registry.lock().attach(key, join.abort_handle());
         if let Some((by, true)) = late {

@@ -132,28 +132,30 @@ impl<W, A> Registry<W, A> {
         }
     }
 
-    /// Lets a task in, unless the registry is closed.
-    pub(super) fn enter(&mut self, name: Cow<'static, str>, now: Instant) -> Option<Key> {
+    /// Lets a task in, unless the registry is closed; and whether it has a place already.
+    pub(super) fn enter(&mut self, name: Cow<'static, str>, now: Instant) -> Option<(Key, bool)> {
         if self.stage != Stage::Open {
             return None;
         }
         self.serial += 1;
         let id = TaskId(self.serial);
-        let slot = self.tasks.insert(Entry {
-            id,
-            name,
-            since: now,
-            place: Place::Never,
-            waker: None,
-            abort: Abort::Unknown,
-        });
-        self.tasks[slot].place = if self.places < self.limit {
+        let has_place = self.places < self.limit;
+        let slot = self.tasks.vacant_key();
+        let place = if has_place {
             self.places += 1;
             Place::Given
         } else {
             Place::Queued(self.queue.push_back(slot))
         };
-        Some(Key { slot, id })
+        self.tasks.insert(Entry {
+            id,
+            name,
+            since: now,
+            place,
+            waker: None,
+            abort: Abort::Unknown,
+        });
+        Some((Key { slot, id }, has_place))
     }
 
     /// Keeps the means to abort a task; gives it back when it is to be used at once
@@ -386,7 +388,7 @@ impl<W, A> Registry<W, A> {
 }
 
 /// A crowd that has gone must not hold its memory for ever.
-const KEPT: usize = 64;
+const KEPT: usize = 1024;
 
 impl<W, A> Entry<W, A> {
     fn demand_abort(&mut self) -> Option<A> {

@@ -136,10 +136,21 @@ pin_project! {
 struct Place {
     shared: Arc<Shared>,
     key: Key,
+    /// It had its place from the beginning.
+    given: bool,
     begun: Begun,
 }
 
 impl Place {
+    /// Whether the task may begin. A place is never taken back.
+    fn turn(&self, cx: &Context<'_>) -> Turn {
+        if self.given {
+            Turn::Begin
+        } else {
+            self.shared.turn(self.key, cx)
+        }
+    }
+
     fn has_begun(&self) -> bool {
         // Relaxed: it is set by the task itself.
         self.begun.load(Ordering::Relaxed)
@@ -159,11 +170,12 @@ fn dropped<F>(future: &mut Pin<&mut Option<F>>, begun: bool) -> Ending {
 }
 
 impl<F, T, E> Tracked<F, T, E> {
-    pub(super) fn new(shared: Arc<Shared>, key: Key, future: F) -> (Self, Begun) {
+    pub(super) fn new(shared: Arc<Shared>, key: Key, given: bool, future: F) -> (Self, Begun) {
         let begun = Begun::default();
         let place = Place {
             shared,
             key,
+            given,
             begun: Arc::clone(&begun),
         };
         let tracked = Self {
@@ -185,7 +197,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if !this.place.has_begun() {
-            match this.place.shared.turn(this.place.key, cx) {
+            match this.place.turn(cx) {
                 Turn::Begin => this.place.begun.store(true, Ordering::Relaxed),
                 Turn::Wait => return Poll::Pending,
                 Turn::Never => {

@@ -142,7 +142,8 @@ proptest! {
                 Op::Enter => {
                     let key = registry.enter(entered.to_string().into(), Instant::from_nanos(1));
                     prop_assert_eq!(key.is_some(), !model.closed && !model.cancelled);
-                    if let Some(key) = key {
+                    if let Some((key, has_place)) = key {
+                        prop_assert_eq!(has_place, model.given() < limit);
                         let place = if model.given() < limit { Place::Given } else { Place::Queued };
                         let (waker, attached, demanded) = (false, false, false);
                         model.tasks.push(Task { key, number: entered, place, waker, attached, demanded });
