@@ -56,7 +56,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             slow.await.map_err(|_| "slow was cancelled")
         })
         .await;
-    println!("  {}\n  {report}", result.unwrap_err());
+    if let Err(error) = result {
+        println!("  {error}\n  {report}");
+    }
 
     println!("dropped:");
     let scope = Scope::builder()

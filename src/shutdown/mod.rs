@@ -51,7 +51,7 @@ use watchdog::Watchdog;
 /// | share to cancel | 0.15 | to write down how far it came |
 /// | share to abort | 0.05 | takes effect at the next await |
 /// | `exit_at_deadline` | no | a library ends no process unless it is told to |
-/// | signals | none | [`on_signals`](Self::on_signals) with the feature `signal` |
+/// | signals | none | `on_signals`, with the feature `signal` |
 ///
 /// # One deadline
 ///
