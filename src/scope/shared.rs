@@ -183,9 +183,19 @@ async fn watch(scope: Weak<Shared>, token: CancellationToken) {
         return;
     }
     let mut timer = Timer::new();
-    poll_fn(|cx| timer.poll_until(abort_at, cx)).await;
+    // A runtime without a timer panics here: then there is no grace, rather than no abort.
+    poll_fn(
+        |cx| match panics::caught(|| timer.poll_until(abort_at, cx)) {
+            Ok(poll) => poll,
+            Err(panic) => {
+                drop(panics::message(panic));
+                Poll::Ready(())
+            }
+        },
+    )
+    .await;
     if let Some(shared) = scope.upgrade() {
-        shared.abort_if_due();
+        shared.abort_all();
     }
 }
 

@@ -336,6 +336,21 @@ fn a_scope_outlives_its_runtime() {
     drop(scope);
 }
 
+/// Who waits would wait for ever.
+#[test]
+fn without_a_timer_there_is_no_grace_rather_than_no_abort() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let scope = Scope::builder().grace(SECOND).build().unwrap();
+        scope.spawn("waits", never()).unwrap();
+        tokio::task::yield_now().await;
+        scope.cancel();
+        assert_counts(scope.join().await.counts, [0, 0, 0, 0, 0, 1]);
+    });
+}
+
 /// A runtime that is there while the scope is dropped on a plain thread, and one that is not.
 #[test]
 fn a_scope_is_dropped_on_a_plain_thread() {

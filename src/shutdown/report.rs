@@ -158,7 +158,12 @@ impl ComponentReport {
             "\n  {:width$}  {:9}  in {duration:6}",
             self.name, self.status
         )?;
-        write!(f, "  {} at start: {}", self.at_start, self.counts)?;
+        write!(f, "  {} at start", self.at_start)?;
+        if self.counts == Counts::default() {
+            f.write_str(", none left")?;
+        } else {
+            write!(f, ": {}", self.counts)?;
+        }
         match &self.failure {
             Some(failure) => write!(f, " ({failure})"),
             None => Ok(()),
