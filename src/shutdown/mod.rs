@@ -200,7 +200,8 @@ impl Shutdown {
     /// The first signal requests the shutdown, also while the runtime is blocked: a thread of
     /// its own listens. From then on a second one, of either kind, ends the process at once with
     /// the usual status, 128 and the signal's number: on Unix from inside of the signal handler,
-    /// so no lock and no thread of the program can hold it up, and no destructor runs.
+    /// so no lock and no thread of the program can hold it up, and no destructor runs. Mind
+    /// senders that signal a process and then its group: to it that is a second signal.
     ///
     /// # Afterwards
     ///

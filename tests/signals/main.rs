@@ -129,6 +129,15 @@ mod child {
                 shutdown.request();
                 run_and_exit(shutdown).await;
             }),
+            "ends in time" => runtime(2).block_on(async {
+                let jobs = Scope::new();
+                let shutdown = shutdown(&jobs, 200 * MS).exit_at_deadline();
+                let shutdown = shutdown.build().unwrap();
+                shutdown.request();
+                shutdown.run().await;
+                tokio::time::sleep(400 * MS).await;
+                std::process::exit(7);
+            }),
             "never ends" => runtime(2).block_on(async {
                 let jobs = Scope::new();
                 let shutdown = Shutdown::builder()
@@ -316,6 +325,12 @@ fn without_a_signal_nothing_is_different() {
         said.contains("shutdown (request): 2 of 2 components in order"),
         "{said}"
     );
+}
+
+#[test]
+fn who_has_ended_in_time_is_not_ended_at_the_deadline() {
+    let (status, ..) = Process::start("ends in time").end(Instant::now());
+    assert_eq!(status.code(), Some(7));
 }
 
 /// Traps 81 and 85: a thread that is blocked and a future that never ends.

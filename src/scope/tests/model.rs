@@ -128,7 +128,7 @@ proptest! {
     fn behaves_like_the_slow_registry(
         limit in prop_oneof![1..4usize, Just(usize::MAX)],
         cancel_on_error: bool,
-        ops in prop::collection::vec(op(), 0..80),
+        ops in prop::collection::vec(op(), 0..50),
     ) {
         let mut registry = Registry::<usize, usize>::new(limit, cancel_on_error);
         let mut model = Model { limit, ..Model::default() };
