@@ -75,9 +75,9 @@ mod child {
             }),
             "slow drain" => runtime(2).block_on(async {
                 let jobs = Scope::new();
-                let shutdown = shutdown(&jobs, 20_000 * MS).build().unwrap();
+                let shutdown = shutdown(&jobs, 5_000 * MS).build().unwrap();
                 shutdown.on_signals().unwrap();
-                jobs.spawn("job", job(20_000 * MS)).unwrap();
+                jobs.spawn("job", job(5_000 * MS)).unwrap();
                 let token = shutdown.token();
                 tokio::spawn(async move {
                     token.cancelled().await;
@@ -87,7 +87,7 @@ mod child {
             }),
             "blocked" => runtime(0).block_on(async {
                 let jobs = Scope::new();
-                let shutdown = shutdown(&jobs, 20_000 * MS).build().unwrap();
+                let shutdown = shutdown(&jobs, 5_000 * MS).build().unwrap();
                 shutdown.on_signals().unwrap();
                 let watch = shutdown.clone();
                 thread::spawn(move || {
@@ -98,7 +98,7 @@ mod child {
                 });
                 say("ready");
                 // The only thread of the runtime.
-                thread::sleep(20_000 * MS);
+                thread::sleep(5_000 * MS);
                 drop(jobs);
             }),
             "afterwards" => runtime(2).block_on(async {
@@ -112,14 +112,14 @@ mod child {
                     shutdown.on_signals().unwrap();
                 }
                 say("ready");
-                pending::<()>().await;
+                tokio::time::sleep(5_000 * MS).await;
             }),
             "dropped" => {
                 let shutdown = Shutdown::builder().build().unwrap();
                 shutdown.on_signals().unwrap();
                 drop(shutdown);
                 say("ready");
-                thread::sleep(20_000 * MS);
+                thread::sleep(5_000 * MS);
             }
             "no signal" => runtime(2).block_on(async {
                 let jobs = Scope::new();
@@ -152,7 +152,7 @@ mod child {
                     .unwrap();
                 shutdown.on_signals().unwrap();
                 jobs.spawn("blocks a thread", async {
-                    thread::sleep(20_000 * MS);
+                    thread::sleep(5_000 * MS);
                     Ok::<_, Infallible>(())
                 })
                 .unwrap();
@@ -170,7 +170,7 @@ mod child {
                 say("ready");
                 // Not even the standard error must hold it up.
                 let _held = std::io::stderr().lock();
-                thread::sleep(20_000 * MS);
+                thread::sleep(5_000 * MS);
             }),
             other => panic!("no scenario {other}"),
         }
