@@ -20,8 +20,15 @@ const MS: Duration = Duration::from_millis(1);
 
 /// The child: what it does, under each name.
 mod child {
-    use super::{Duration, Infallible, MS, Scope, Shutdown, pending, thread};
+    use std::sync::Arc;
+
+    use mainstay::scope::Tracker;
     use mainstay::shutdown::ShutdownBuilder;
+
+    use super::{Duration, Infallible, MS, Scope, Shutdown, pending, thread};
+
+    /// Longer than any test waits: a child that is not ended ends by itself.
+    const LONG: Duration = Duration::from_secs(5);
 
     fn say(line: &str) {
         println!("{line}");
@@ -65,115 +72,131 @@ mod child {
 
     pub(super) fn run(scenario: &str) {
         match scenario {
-            "drains" => runtime(2).block_on(async {
-                let jobs = Scope::new();
-                let shutdown = shutdown(&jobs, 10_000 * MS).build().unwrap();
-                shutdown.on_signals().unwrap();
-                shutdown.on_signals().unwrap();
-                jobs.spawn("job", job(300 * MS)).unwrap();
-                run_and_exit(shutdown).await;
-            }),
-            "slow drain" => runtime(2).block_on(async {
-                let jobs = Scope::new();
-                let shutdown = shutdown(&jobs, 5_000 * MS).build().unwrap();
-                shutdown.on_signals().unwrap();
-                jobs.spawn("job", job(5_000 * MS)).unwrap();
-                let token = shutdown.token();
-                tokio::spawn(async move {
-                    token.cancelled().await;
-                    say("requested");
-                });
-                run_and_exit(shutdown).await;
-            }),
-            "blocked" => runtime(0).block_on(async {
-                let jobs = Scope::new();
-                let shutdown = shutdown(&jobs, 5_000 * MS).build().unwrap();
-                shutdown.on_signals().unwrap();
-                let watch = shutdown.clone();
-                thread::spawn(move || {
-                    while !watch.is_requested() {
-                        thread::sleep(MS);
-                    }
-                    say("requested");
-                });
-                say("ready");
-                // The only thread of the runtime.
-                thread::sleep(5_000 * MS);
-                drop(jobs);
-            }),
-            "afterwards" => runtime(2).block_on(async {
-                // Twice: handlers that were given back can be taken again.
-                for _ in 0..2 {
-                    let jobs = Scope::new();
-                    let shutdown = shutdown(&jobs, 1_000 * MS).build().unwrap();
-                    shutdown.on_signals().unwrap();
-                    shutdown.request();
-                    shutdown.run().await;
-                    shutdown.on_signals().unwrap();
-                }
-                say("ready");
-                tokio::time::sleep(5_000 * MS).await;
-            }),
-            "dropped" => {
-                let shutdown = Shutdown::builder().build().unwrap();
-                shutdown.on_signals().unwrap();
-                drop(shutdown);
-                say("ready");
-                thread::sleep(5_000 * MS);
-            }
-            "no signal" => runtime(2).block_on(async {
-                let jobs = Scope::new();
-                let shutdown = shutdown(&jobs, 10_000 * MS).build().unwrap();
-                shutdown.on_signals().unwrap();
-                jobs.spawn("job", job(50 * MS)).unwrap();
-                shutdown.request();
-                run_and_exit(shutdown).await;
-            }),
-            "ends in time" => runtime(2).block_on(async {
-                let jobs = Scope::new();
-                let shutdown = shutdown(&jobs, 200 * MS).exit_at_deadline();
-                let shutdown = shutdown.build().unwrap();
-                shutdown.request();
-                shutdown.run().await;
-                tokio::time::sleep(400 * MS).await;
-                std::process::exit(7);
-            }),
-            "never ends" => runtime(2).block_on(async {
-                let jobs = Scope::new();
-                let shutdown = Shutdown::builder()
-                    .deadline(500 * MS)
-                    .component("tracker", {
-                        let tracker = std::sync::Arc::new(mainstay::scope::Tracker::new());
-                        std::mem::forget(tracker.enter_owned().unwrap());
-                        tracker
-                    })
-                    .component("jobs", jobs.handle())
-                    .build()
-                    .unwrap();
-                shutdown.on_signals().unwrap();
-                jobs.spawn("blocks a thread", async {
-                    thread::sleep(5_000 * MS);
-                    Ok::<_, Infallible>(())
-                })
-                .unwrap();
-                jobs.spawn("never ends", pending::<Result<(), Infallible>>())
-                    .unwrap();
-                run_and_exit(shutdown).await;
-            }),
-            "blocks at the deadline" => runtime(0).block_on(async {
-                let shutdown = Shutdown::builder()
-                    .deadline(500 * MS)
-                    .exit_at_deadline()
-                    .build()
-                    .unwrap();
-                shutdown.on_signals().unwrap();
-                say("ready");
-                // Not even the standard error must hold it up.
-                let _held = std::io::stderr().lock();
-                thread::sleep(5_000 * MS);
-            }),
+            "drains" => runtime(2).block_on(drains()),
+            "slow drain" => runtime(2).block_on(slow_drain()),
+            "blocked" => runtime(0).block_on(blocked()),
+            "afterwards" => runtime(2).block_on(afterwards()),
+            "dropped" => dropped(),
+            "no signal" => runtime(2).block_on(no_signal()),
+            "ends in time" => runtime(2).block_on(ends_in_time()),
+            "never ends" => runtime(2).block_on(never_ends()),
+            "blocks at the deadline" => runtime(0).block_on(blocks_at_the_deadline()),
             other => panic!("no scenario {other}"),
         }
+    }
+
+    async fn drains() {
+        let jobs = Scope::new();
+        let shutdown = shutdown(&jobs, 10_000 * MS).build().unwrap();
+        shutdown.on_signals().unwrap();
+        shutdown.on_signals().unwrap();
+        jobs.spawn("job", job(300 * MS)).unwrap();
+        run_and_exit(shutdown).await;
+    }
+
+    async fn slow_drain() {
+        let jobs = Scope::new();
+        let shutdown = shutdown(&jobs, LONG).build().unwrap();
+        shutdown.on_signals().unwrap();
+        jobs.spawn("job", job(LONG)).unwrap();
+        let token = shutdown.token();
+        tokio::spawn(async move {
+            token.cancelled().await;
+            say("requested");
+        });
+        run_and_exit(shutdown).await;
+    }
+
+    #[expect(clippy::unused_async, reason = "it blocks its runtime")]
+    async fn blocked() {
+        let shutdown = Shutdown::builder().build().unwrap();
+        shutdown.on_signals().unwrap();
+        let watch = shutdown.clone();
+        thread::spawn(move || {
+            while !watch.is_requested() {
+                thread::sleep(MS);
+            }
+            say("requested");
+        });
+        say("ready");
+        // The only thread of the runtime.
+        thread::sleep(LONG);
+    }
+
+    /// Twice: handlers that were given back can be taken again.
+    async fn afterwards() {
+        for _ in 0..2 {
+            let shutdown = shutdown(&Scope::new(), 1_000 * MS).build().unwrap();
+            shutdown.on_signals().unwrap();
+            shutdown.request();
+            shutdown.run().await;
+            shutdown.on_signals().unwrap();
+        }
+        say("ready");
+        tokio::time::sleep(LONG).await;
+    }
+
+    fn dropped() {
+        let shutdown = Shutdown::builder().build().unwrap();
+        shutdown.on_signals().unwrap();
+        drop(shutdown);
+        say("ready");
+        thread::sleep(LONG);
+    }
+
+    async fn no_signal() {
+        let jobs = Scope::new();
+        let shutdown = shutdown(&jobs, 10_000 * MS).build().unwrap();
+        shutdown.on_signals().unwrap();
+        jobs.spawn("job", job(50 * MS)).unwrap();
+        shutdown.request();
+        run_and_exit(shutdown).await;
+    }
+
+    async fn ends_in_time() {
+        let shutdown = shutdown(&Scope::new(), 200 * MS).exit_at_deadline();
+        let shutdown = shutdown.build().unwrap();
+        shutdown.request();
+        shutdown.run().await;
+        tokio::time::sleep(400 * MS).await;
+        std::process::exit(7);
+    }
+
+    async fn never_ends() {
+        let jobs = Scope::new();
+        let tracker = Arc::new(Tracker::new());
+        let _held = tracker.enter_owned().unwrap();
+        let shutdown = Shutdown::builder()
+            .deadline(500 * MS)
+            // A busy machine takes its time to drop what was aborted.
+            .shares(0.2, 0.2, 0.6)
+            .component("tracker", Arc::clone(&tracker))
+            .component("jobs", jobs.handle())
+            .build()
+            .unwrap();
+        shutdown.on_signals().unwrap();
+        let blocks = async {
+            thread::sleep(LONG);
+            Ok::<_, Infallible>(())
+        };
+        jobs.spawn("blocks a thread", blocks).unwrap();
+        let never = pending::<Result<(), Infallible>>();
+        jobs.spawn("never ends", never).unwrap();
+        run_and_exit(shutdown).await;
+    }
+
+    #[expect(clippy::unused_async, reason = "it blocks its runtime")]
+    async fn blocks_at_the_deadline() {
+        let shutdown = Shutdown::builder()
+            .deadline(500 * MS)
+            .exit_at_deadline()
+            .build()
+            .unwrap();
+        shutdown.on_signals().unwrap();
+        say("ready");
+        // Not even the standard error must hold it up.
+        let _held = std::io::stderr().lock();
+        thread::sleep(LONG);
     }
 }
 
