@@ -40,8 +40,10 @@ impl Conductor {
         until(drain_until, shared.sections.drained()).await;
         shared.with_plan(Plan::release);
         shared.changed.send_replace(());
-        // Also if the phases begin when the deadline has passed: everyone is told once.
-        let last = over_at.max(time::now()).saturating_add(LAST_WORDS);
+        until(over_at, all_ended(shared)).await;
+        // From when this is noticed on, which on a busy machine is later: everyone is told
+        // once, and has its say.
+        let last = time::now().saturating_add(LAST_WORDS);
         until(last, all_ended(shared)).await;
         for driver in drivers {
             driver.abort();
