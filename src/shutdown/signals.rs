@@ -59,19 +59,18 @@ impl Listeners {
 #[derive(Debug)]
 pub(super) struct Listening {
     actions: Vec<SigId>,
-    thread: Handle,
+    thread: Option<Handle>,
 }
 
 pub(super) fn listen(shared: &Arc<Shared>) -> io::Result<Listening> {
     let mut listeners = LISTENERS.lock();
     listeners.install()?;
-    let mut signals = Signals::new(BOTH)?;
     // Counted from here on: its drop counts it out.
     listeners.number += 1;
     drop(listeners);
     let mut listening = Listening {
         actions: Vec::new(),
-        thread: signals.handle(),
+        thread: None,
     };
     let asked = Arc::new(AtomicBool::new(false));
     for signal in BOTH {
@@ -81,6 +80,9 @@ pub(super) fn listen(shared: &Arc<Shared>) -> io::Result<Listening> {
         let ask = flag::register(signal, Arc::clone(&asked))?;
         listening.actions.push(ask);
     }
+    // After the flag: whoever sees the request finds the second signal armed.
+    let mut signals = Signals::new(BOTH)?;
+    listening.thread = Some(signals.handle());
     let shutdown = Arc::downgrade(shared);
     let name = thread::Builder::new().name("mainstay-signals".into());
     name.spawn(move || forward(&mut signals, &shutdown))?;
@@ -108,6 +110,8 @@ impl Drop for Listening {
         for action in self.actions.drain(..) {
             low_level::unregister(action);
         }
-        self.thread.close();
+        if let Some(thread) = &self.thread {
+            thread.close();
+        }
     }
 }
