@@ -5,6 +5,7 @@
 
 mod background;
 mod builder;
+mod component;
 mod create;
 mod drain;
 mod entry;

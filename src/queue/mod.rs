@@ -6,6 +6,7 @@
 
 mod builder;
 mod cell;
+mod component;
 mod drained;
 mod home;
 mod job;

@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay::pool::Pool;
 use mainstay::prelude::*;
+use mainstay::queue::Queue;
 use mainstay::scope::{Scope, Tracker};
 use mainstay::shutdown::{Shutdown, Status};
 use mainstay::{Pipeline, Refusal};
@@ -118,4 +120,76 @@ async fn a_time_limit_around_a_run_does_not_end_the_shutdown() {
     assert!(run.timeout(SECOND).await.unwrap_err().is_timed_out());
     let report = shutdown.run().await;
     assert_eq!((report.duration, report.is_orderly()), (5 * SECOND, true));
+}
+
+/// A whole program: what comes in feeds a queue, whose handler uses a pool.
+#[tokio::test(start_paused = true)]
+async fn intake_queue_and_pool_close_in_order() {
+    let pool = Pool::builder(|| async { Ok::<_, Infallible>(()) })
+        .max_size(2)
+        .build()
+        .unwrap();
+    let sessions = pool.clone();
+    let queue = Queue::builder()
+        .workers(2)
+        .build(move |n: u64| {
+            let sessions = sessions.clone();
+            async move {
+                let work = sessions.use_with(async |()| {
+                    sleep(SECOND).await;
+                    Ok::<_, Infallible>(n)
+                });
+                work.await
+            }
+        })
+        .unwrap();
+    let intake = Scope::new();
+    let feed = queue.clone();
+    intake
+        .spawn("feeds", async move {
+            for n in 0..6 {
+                let ticket = feed.push(n).await.map_err(|rejected| rejected.reason)?;
+                ticket.detach();
+            }
+            Ok::<_, Refusal>(())
+        })
+        .unwrap();
+    let shutdown = Shutdown::builder()
+        .component("intake", intake)
+        .component("queue", queue)
+        .component("sessions", pool.clone())
+        .build()
+        .unwrap();
+    shutdown.request();
+    let report = shutdown.run().await;
+    assert!(report.is_orderly(), "{report}");
+    assert_eq!(report.components[1].counts.completed, 6);
+    assert_eq!(report.components[2].counts.completed, 2);
+    assert_eq!(report.duration, 3 * SECOND);
+    assert_eq!(
+        pool.get().await.unwrap_err().refusal(),
+        Some(Refusal::ShutDown)
+    );
+}
+
+/// Of a queue that cannot finish in time the rest is cancelled, then aborted.
+#[tokio::test(start_paused = true)]
+async fn a_queue_with_too_much_to_do_ends_at_the_deadline() {
+    let queue = Queue::builder().workers(1).build(job).unwrap();
+    for _ in 0..3 {
+        let ticket = queue.try_push(60 * SECOND).unwrap();
+        ticket.detach();
+    }
+    let shutdown = Shutdown::builder()
+        .deadline(10 * SECOND)
+        .component("queue", queue.clone())
+        .build()
+        .unwrap();
+    shutdown.request();
+    let report = shutdown.run().await;
+    let told = &report.components[0];
+    assert_eq!(told.status, Status::Cancelled, "{report}");
+    assert_eq!((told.counts.cancelled, told.counts.in_flight), (3, 0));
+    assert_eq!(report.duration, 8 * SECOND);
+    assert_eq!(queue.snapshot().cancelled, 3);
 }
