@@ -56,6 +56,20 @@
 //! | [`Bulkhead`] | limits how many calls run at once |
 //! | [`Fallback`] | answers in place of a failure |
 //!
+//! And for many things at once, all of which work with a pipeline:
+//!
+//! | type | what it does |
+//! |---|---|
+//! | [`gather`](gather()) | drives many operations, so many at a time: all outcomes, the first error, or a stream of them |
+//! | [`Queue`] | does work from a bounded line with so many workers; each item has exactly one outcome |
+//! | [`Pool`] | keeps costly objects and lends them out |
+//! | [`Scope`] | owns tasks: they end before it does |
+//! | [`Shutdown`] | ends a program in order, within one deadline |
+//! | [`Lazy`] | makes a value once, for many callers |
+//! | [`Offload`] | runs blocking work on a bounded number of threads |
+//! | [`ResilientStream`], [`stream::resume`] | limit, pace and resume streams |
+//! | [`blocking`] | all of it for code that is not async |
+//!
 //! The text of each type has the table of its defaults.
 //!
 //! # Errors
@@ -68,6 +82,8 @@
 //! A call can be dropped at any point. Whatever it holds (a permit, a place in a queue, a
 //! probe of a breaker) is a value that gives itself back; a result that comes too late
 //! changes nothing. When a call returns, nothing that it started is under way any more.
+//! What goes on in tasks of its own (a pool's creations, a queue's workers) says so, and is
+//! owned: it ends with its owner, and is counted.
 //!
 //! # Time
 //!
@@ -76,8 +92,9 @@
 //!
 //! # Features
 //!
-//! `tower` (default): layers and services. `tracing`: the events of [`observe`] as `tracing`
-//! events. `test-util`: tokio's clock instead of the processor's.
+//! `tower` (default): layers and services. `signal`: SIGINT and SIGTERM for a [`Shutdown`].
+//! `tracing`: the events of [`observe`] as `tracing` events. `test-util`: tokio's clock instead
+//! of the processor's.
 
 #![warn(clippy::disallowed_methods)]
 
@@ -118,10 +135,18 @@ pub use config::ConfigError;
 pub use error::{BoxError, BoxedError, Error, Progress, Refusal};
 pub use ext::Resilient;
 pub use fallback::Fallback;
+pub use gather::{Gather, Gathered, gather};
+pub use lazy::Lazy;
+pub use offload::Offload;
 pub use operation::infallible;
 pub use policy::{Acquire, Attempt, Call, DynPipeline, Pipeline, PipelineBuilder};
+pub use pool::Pool;
+pub use queue::Queue;
 pub use rate_limit::{KeyedRateLimiter, RateLimiter};
 pub use retry::Retry;
+pub use scope::Scope;
+pub use shutdown::Shutdown;
+pub use stream::ResilientStream;
 pub use timeout::Timeout;
 
 #[cfg(doctest)]
@@ -136,8 +161,9 @@ mod compile_fail {}
 pub mod prelude {
     pub use crate::ext::Resilient;
     pub use crate::retry::Backoff;
+    pub use crate::stream::ResilientStream;
     pub use crate::{
-        Bulkhead, CircuitBreaker, DynPipeline, Fallback, KeyedRateLimiter, Pipeline, RateLimiter,
-        Retry, Timeout,
+        Bulkhead, CircuitBreaker, DynPipeline, Fallback, KeyedRateLimiter, Lazy, Offload, Pipeline,
+        Pool, Queue, RateLimiter, Retry, Scope, Shutdown, Timeout, gather,
     };
 }
