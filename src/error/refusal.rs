@@ -53,6 +53,8 @@ pub enum Refusal {
     },
     /// A blocking call was made where it would block an async runtime.
     InsideRuntime,
+    /// There is no async runtime to work in: none was entered here, or it has shut down.
+    NoRuntime,
     /// What was to do the work is shutting down.
     ShutDown,
     /// A gate that is not of this crate has refused.
@@ -117,6 +119,7 @@ impl Refusal {
             | Self::QueueFull { .. }
             | Self::PoolExhausted { .. }
             | Self::InsideRuntime
+            | Self::NoRuntime
             | Self::ShutDown
             | Self::Other { .. } => None,
         }
@@ -161,6 +164,7 @@ impl fmt::Display for Refusal {
             Self::InsideRuntime => {
                 f.write_str("a blocking call inside of an async runtime: await the async one")
             }
+            Self::NoRuntime => f.write_str("no async runtime: call it within a tokio runtime"),
             Self::ShutDown => f.write_str("shutting down"),
             Self::Other { reason } => write!(f, "refused: {reason}"),
         }

@@ -229,6 +229,11 @@ fn each_refusal_says_who_and_when_to_come_back() {
             "a blocking call inside of an async runtime: await the async one",
             None,
         ),
+        (
+            Refusal::NoRuntime,
+            "no async runtime: call it within a tokio runtime",
+            None,
+        ),
         (Refusal::ShutDown, "shutting down", None),
         (
             Refusal::other("in maintenance"),
