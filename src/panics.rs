@@ -28,6 +28,14 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Payload> {
     catch_unwind(AssertUnwindSafe(call))
 }
 
+/// Calls what nobody is there to see the panic of: a destructor of what nobody wants any
+/// more, a waker behind whom others wait. The panic's hook has told of it.
+pub(crate) fn swallow(call: impl FnOnce()) {
+    if let Err(payload) = caught(call) {
+        message(payload);
+    }
+}
+
 /// The text of a panic, empty when it has none.
 ///
 /// The payload is consumed here, and its drop, which is foreign code, is caught.
@@ -74,5 +82,6 @@ mod tests {
     #[test]
     fn a_payload_that_panics_when_it_is_dropped_does_no_harm() {
         assert_eq!(&*text_of(|| std::panic::panic_any(Bomb)), "");
+        swallow(|| std::panic::panic_any(Bomb));
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use super::state::Step;
 use super::{Execution, Lazy};
 use crate::error::{Error, Refusal};
-use crate::panics::{caught, poll_caught};
+use crate::panics::{poll_caught, swallow};
 use crate::sync::{Key, wake_all};
 
 const REENTERED: Refusal = Refusal::other("the initialiser asks for its own value");
@@ -86,7 +86,7 @@ where
         };
         let result = ended.unwrap_or_else(|panic| Err(execution.panicked(panic)));
         // What a panic in its destructor has to say comes too late to be of use.
-        let _too_late = caught(move || drop(execution)).map_err(crate::panics::message);
+        swallow(move || drop(execution));
         Poll::Ready(self.end(result))
     }
 

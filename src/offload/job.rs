@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use crate::blocking;
 use crate::bulkhead::Bulkhead;
 use crate::error::{Error, Progress};
-use crate::panics::{self, caught};
+use crate::panics::{self, caught, swallow};
 use crate::policy::Permit;
 use crate::sync::Lock;
 
@@ -187,7 +187,7 @@ impl<T, E> Shared<T, E> {
         let abandoned = matches!(self.desk.lock().stage, Stage::Abandoned);
         if abandoned {
             // Its destructor runs on the thread that is counted.
-            discard(result.take());
+            swallow(|| drop(result.take()));
         }
         let wanted = {
             let mut desk = self.desk.lock();
@@ -204,16 +204,11 @@ impl<T, E> Shared<T, E> {
             let mut desk = self.desk.lock();
             (desk.stage.hand_in(result), desk.caller.take())
         };
-        discard(unwanted);
+        swallow(|| drop(unwanted));
         if let Some(caller) = caller {
             caller.wake();
         }
     }
-}
-
-/// Drops what nobody is there to see the panic of.
-fn discard<T>(value: T) {
-    let _ = caught(move || drop(value)).map_err(panics::message);
 }
 
 impl<T, E> Drop for OnThread<T, E> {
@@ -228,7 +223,7 @@ impl<T, E> Drop for OnThread<T, E> {
             unrun
         };
         if let Some(unit) = unrun {
-            discard(unit);
+            swallow(|| drop(unit));
             self.0.hand_in(Err(Error::cancelled()));
         }
     }
