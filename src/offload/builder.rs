@@ -33,14 +33,16 @@ impl OffloadBuilder {
         self
     }
 
-    /// How many calls may wait for a thread. Default: as many as there are threads; 0 refuses
+    /// How many calls may wait for a slot. Default: as many as there are threads; 0 refuses
     /// at once.
     pub fn queue(mut self, calls: usize) -> Self {
         self.queue = Some(calls);
         self
     }
 
-    /// How long a call may wait for a thread. Default: [`Duration::MAX`], no limit of its own.
+    /// How long a call may wait, for a slot and then for the runtime to start its work.
+    /// Default: [`Duration::MAX`], no limit of its own. The runtime has 10 ms at least, since a
+    /// thread is not there at once: zero waits for no slot.
     pub fn max_wait(mut self, span: Duration) -> Self {
         self.max_wait = span;
         self
@@ -67,6 +69,7 @@ impl OffloadBuilder {
         Ok(Offload {
             slots,
             threads: Arc::new(Lock::new(Threads::default())),
+            max_wait: self.max_wait,
         })
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - Work runs at most once, and not at all when its caller went away before it began.
-//! - Whoever takes the work takes the slot with it; the slot comes back when the work has
-//!   ended or was dropped, and before the caller sees the result.
+//! - The slot is with the thread's side, also while the runtime has that in its own queue: it
+//!   comes back when the work has ended, before the caller sees the result, or when the
+//!   runtime lets go of work that was given up. So the runtime never holds more than slots.
 //! - `abandoned` counts what runs without a caller, so it is never more than `running`.
 //!
 //! The lock of `Threads` is only ever taken within that of a stage, or alone.
@@ -124,12 +125,8 @@ impl<U, R> Stage<U, R> {
 
 type Outcome<T, E> = Result<T, Error<E>>;
 
-/// Work with the slot it runs on.
-pub(super) struct Unit<T, E> {
-    // Dropped first: what the slot guards ends before the slot does.
-    pub(super) work: Box<dyn FnOnce() -> Result<T, E> + Send>,
-    pub(super) slot: Permit<Bulkhead>,
-}
+/// What a thread is to do.
+pub(super) type Unit<T, E> = Box<dyn FnOnce() -> Result<T, E> + Send>;
 
 struct Desk<T, E> {
     stage: Stage<Unit<T, E>, Outcome<T, E>>,
@@ -146,10 +143,15 @@ struct Shared<T, E> {
 pub(super) struct Job<T, E>(Arc<Shared<T, E>>);
 
 /// The thread's side. Dropped, the work will not be run.
-pub(super) struct OnThread<T, E>(Arc<Shared<T, E>>);
+pub(super) struct OnThread<T, E> {
+    shared: Arc<Shared<T, E>>,
+    /// `None` once it is on its way back.
+    slot: Option<Permit<Bulkhead>>,
+}
 
 pub(super) fn job<T, E>(
     unit: Unit<T, E>,
+    slot: Permit<Bulkhead>,
     threads: &Arc<Lock<Threads>>,
 ) -> (Job<T, E>, OnThread<T, E>) {
     let shared = Arc::new(Shared {
@@ -159,46 +161,53 @@ pub(super) fn job<T, E>(
         }),
         threads: Arc::clone(threads),
     });
-    (Job(Arc::clone(&shared)), OnThread(shared))
+    let job = Job(Arc::clone(&shared));
+    let slot = Some(slot);
+    (job, OnThread { shared, slot })
 }
 
 impl<T, E> OnThread<T, E> {
     /// Does the work, unless its caller has gone.
-    pub(super) fn run(self) {
-        let Self(shared) = &self;
+    pub(super) fn run(mut self) {
         let begun = {
-            let mut desk = shared.desk.lock();
-            desk.stage.begin(&mut shared.threads.lock())
+            let mut desk = self.shared.desk.lock();
+            desk.stage.begin(&mut self.shared.threads.lock())
         };
-        let Some(Unit { work, slot }) = begun else {
+        let Some(work) = begun else {
             return;
         };
         let result = match caught(|| blocking::lend(work)) {
             Ok(result) => result.map_err(Error::operation),
             Err(payload) => Err(Error::panicked(panics::message(payload))),
         };
-        shared.end(result, slot);
+        self.end(result);
     }
-}
 
-impl<T, E> Shared<T, E> {
-    fn end(&self, result: Outcome<T, E>, slot: Permit<Bulkhead>) {
+    fn end(&mut self, result: Outcome<T, E>) {
         let mut result = Some(result);
-        let abandoned = matches!(self.desk.lock().stage, Stage::Abandoned);
+        let abandoned = matches!(self.shared.desk.lock().stage, Stage::Abandoned);
         if abandoned {
             // Its destructor runs on the thread that is counted.
             swallow(|| drop(result.take()));
         }
         let wanted = {
-            let mut desk = self.desk.lock();
-            desk.stage.end(&mut self.threads.lock())
+            let mut desk = self.shared.desk.lock();
+            desk.stage.end(&mut self.shared.threads.lock())
         };
-        drop(slot);
+        self.give_back();
         if let Some(result) = result.filter(|_| wanted) {
-            self.hand_in(result);
+            self.shared.hand_in(result);
         }
     }
 
+    /// Wakes the next caller. If that one's waker panics, this one is told all the same.
+    fn give_back(&mut self) {
+        let slot = self.slot.take();
+        swallow(|| drop(slot));
+    }
+}
+
+impl<T, E> Shared<T, E> {
     fn hand_in(&self, result: Outcome<T, E>) {
         let (unwanted, caller) = {
             let mut desk = self.desk.lock();
@@ -206,25 +215,29 @@ impl<T, E> Shared<T, E> {
         };
         swallow(|| drop(unwanted));
         if let Some(caller) = caller {
-            caller.wake();
+            swallow(|| caller.wake());
         }
     }
 }
 
 impl<T, E> Drop for OnThread<T, E> {
-    /// The runtime has shut down before a thread came.
+    /// The work has ended; or it was given up, or the runtime has shut down, before a thread
+    /// came.
     fn drop(&mut self) {
         let unrun = {
-            let mut desk = self.0.desk.lock();
+            let mut desk = self.shared.desk.lock();
             let unrun = desk.stage.take_queued();
             if unrun.is_some() {
                 desk.stage = Stage::Ending;
             }
             unrun
         };
-        if let Some(unit) = unrun {
-            swallow(|| drop(unit));
-            self.0.hand_in(Err(Error::cancelled()));
+        let cancelled = unrun.is_some();
+        // What the slot guards ends before the slot does.
+        swallow(|| drop(unrun));
+        self.give_back();
+        if cancelled {
+            self.shared.hand_in(Err(Error::cancelled()));
         }
     }
 }
@@ -239,6 +252,12 @@ impl<T, E> Job<T, E> {
         }
         mem::swap(&mut desk.caller, &mut waker);
         Poll::Pending
+    }
+
+    /// Gives the work up if it has not begun; whether that is so.
+    pub(super) fn give_up(&self) -> bool {
+        let unrun = self.0.desk.lock().stage.take_queued();
+        unrun.is_some()
     }
 
     /// Gives the work up; how far it came.
@@ -329,7 +348,7 @@ mod tests {
 
         #[test]
         fn the_counts_are_those_of_a_list_of_flags(
-            ops in prop::collection::vec((0..5u8, 0..4usize), 0..80),
+            ops in prop::collection::vec((0..6u8, 0..4usize), 0..80),
         ) {
             let mut threads = Threads::default();
             let mut stages = [0, 1, 2, 3].map(Plain::Queued);
@@ -365,6 +384,11 @@ mod tests {
                         let there = flags.handed_in && !flags.left && !flags.taken;
                         prop_assert_eq!(stage.take_result().is_some(), there);
                         flags.taken |= there;
+                    }
+                    5 => {
+                        let unrun = !flags.begun && !flags.left;
+                        prop_assert_eq!(stage.take_queued().is_some(), unrun);
+                        flags.left |= unrun;
                     }
                     _ => {}
                 }

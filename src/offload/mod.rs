@@ -1,8 +1,8 @@
 //! Blocking work on a bounded number of threads.
 //!
 //! A [`Bulkhead`] in front of tokio's blocking threads: the slot goes with the work, and comes
-//! back when the thread is done with it, whoever has given up by then. What becomes of one
-//! piece of work is decided in `job`.
+//! back when the thread is done with it, or tokio's own queue has let go of it, whoever has
+//! given up by then. What becomes of one piece of work is decided in `job`.
 
 mod builder;
 mod job;
@@ -12,6 +12,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use builder::OffloadBuilder;
 pub use run::{Offloaded, OnceWork, RepeatableWork, Work};
@@ -31,23 +32,31 @@ use job::Threads;
 /// |---|---|---|
 /// | `threads` | none; it must be set | only you know whether the work computes (as many as processors) or waits |
 /// | `queue` | as `threads` | absorbs a burst; a longer queue is only latency |
-/// | `max_wait` | none | the call's deadline is the better limit |
+/// | `max_wait` | none | the call's deadline is the better limit; see [the setting](OffloadBuilder::max_wait) for the 10 ms that are always there |
 ///
 /// The threads are those of tokio's `spawn_blocking`, of the runtime that polls the call; one
-/// runtime has 512 of them for everybody.
+/// runtime has 512 of them for everybody. Where others have taken them all, work that has a
+/// slot waits in the runtime's own queue: that is `queued` as well, and counts into `max_wait`.
+/// What is given up there is dropped at once, but keeps its slot until the runtime comes to it.
 ///
 /// **A thread that runs cannot be stopped.** A call that is given up (dropped, timed out) lets
 /// work that has begun go on to its end, and its result is dropped. Its thread stays in the
 /// count until then: [`abandoned`](OffloadSnapshot::abandoned) says how many there are, and
-/// when they are as many as there are threads, new calls are refused instead of heaping up
-/// more. Work that should end early needs a flag of its own to look at. A runtime that is
-/// dropped waits for threads that run; `Runtime::shutdown_timeout` does not.
+/// they are never more than `threads`. When all are, nothing begins: new calls wait in the
+/// queue, as long as their deadline and `max_wait` let them, and are refused when it is full.
+/// Work that should end early needs a flag of its own to look at. A runtime that is dropped
+/// waits for threads that run; `Runtime::shutdown_timeout` does not.
+///
+/// Work that waits for other work of the same offload keeps the thread that the other may
+/// need, and can wait for ever: give it an offload of its own.
 ///
 /// # Errors
 ///
 /// The work's own error; [`Error::Panicked`](crate::Error::Panicked) when it panics;
 /// [`Refusal::BulkheadFull`](crate::Refusal::BulkheadFull) as of a [`Bulkhead`], which it has
 /// in it: all slots are taken and the queue is full, or the wait took too long;
+/// [`Refusal::TooLarge`](crate::Refusal::TooLarge) while the number of threads is
+/// [set to 0](Self::resize);
 /// [`Error::Cancelled`](crate::Error::Cancelled) when the runtime shuts down before the work has
 /// begun; [`Error::Refused`](crate::Error::Refused) outside of a tokio runtime, and where no
 /// thread can be started.
@@ -63,6 +72,7 @@ use job::Threads;
 /// # Cancel safety
 ///
 /// Dropping the call leaves the queue; work that has not begun is dropped unrun, and at once.
+/// Work that has begun goes on, see above.
 ///
 /// # Fairness
 ///
@@ -70,7 +80,7 @@ use job::Threads;
 ///
 /// # Panics
 ///
-/// From tokio, when a limited wait is begun in a runtime whose timer is not enabled.
+/// From tokio, with a `max_wait` in a runtime whose timer is not enabled.
 ///
 /// # Examples
 ///
@@ -93,6 +103,7 @@ use job::Threads;
 pub struct Offload {
     slots: Bulkhead,
     threads: Arc<Lock<Threads>>,
+    max_wait: Duration,
 }
 
 /// What an [`Offload`] holds at one moment.
@@ -105,7 +116,8 @@ pub struct OffloadSnapshot {
     pub running: u32,
     /// How much of what runs has no caller any more.
     pub abandoned: u32,
-    /// How many calls wait for a thread.
+    /// How many calls wait for a thread, with those that were given up and are still in the
+    /// runtime's own queue.
     pub queued: usize,
 }
 
@@ -188,7 +200,8 @@ impl Offload {
     }
 
     /// Changes the number of threads. What runs goes on; a limit of 0 lets nothing begin until
-    /// it is raised.
+    /// it is raised: every call, also one that waits for a slot, is then
+    /// [too large](crate::Refusal::TooLarge).
     pub fn resize(&self, threads: u32) {
         self.slots.resize(threads);
     }

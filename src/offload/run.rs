@@ -4,17 +4,19 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use super::Offload;
-use super::job::{Job, OnThread, Unit, job};
+use super::job::{Job, OnThread, job};
 use crate::bulkhead::Bulkhead;
 use crate::error::{Error, Progress, Refusal};
 use crate::observe::EventKind;
 use crate::operation::{Operation, Outcome, Repeatable};
 use crate::panics::{self, caught};
 use crate::policy::{Acquire, CallContext, Permit};
+use crate::time::{self, Instant, Timer};
 
 pub(super) const NO_RUNTIME: Refusal =
     Refusal::other("no tokio runtime has threads for blocking work here");
@@ -85,8 +87,56 @@ pub struct Offloaded<W, T, E> {
 
 enum Stage<T, E> {
     Idle,
-    Waiting(Box<Acquire<Bulkhead>>),
-    Given(Job<T, E>),
+    Waiting(Box<Acquire<Bulkhead>>, Wait),
+    Given(Job<T, E>, Wait),
+}
+
+/// So much time has the runtime at least to start a thread, however short the wait may be.
+const START: Duration = Duration::from_millis(10);
+
+/// How long a call may wait, for a slot and then for a thread of the runtime's. The first is
+/// limited by the slots themselves.
+struct Wait {
+    since: Instant,
+    until: Instant,
+    timer: Timer,
+}
+
+impl Wait {
+    /// Reads no clock for no limit.
+    fn begin(max: Duration) -> Self {
+        let limited = max != Duration::MAX;
+        let since = if limited { time::now() } else { Instant::NEVER };
+        let until = since.saturating_add(max);
+        let timer = Timer::new();
+        Self {
+            since,
+            until,
+            timer,
+        }
+    }
+
+    /// There is a slot: now it is the runtime's turn.
+    fn go_on(&self) -> Self {
+        let mut until = self.until;
+        if until != Instant::NEVER {
+            until = until.max(time::now().saturating_add(START));
+        }
+        let (since, timer) = (self.since, Timer::new());
+        Self {
+            since,
+            until,
+            timer,
+        }
+    }
+
+    /// Once it is over, it does not begin again.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        ready!(self.timer.poll_until(self.until, cx));
+        self.until = Instant::NEVER;
+        self.timer.disarm();
+        Poll::Ready(time::now().since(self.since))
+    }
 }
 
 impl<W, T, E> Offloaded<W, T, E> {
@@ -112,8 +162,7 @@ where
     /// Gives the work, and the slot with it, to a thread.
     fn give(&mut self, runtime: &Handle, slot: Permit<Bulkhead>) -> Result<Job<T, E>, Refusal> {
         let work = self.work.unit().expect("polled after its end");
-        let unit = Unit { work, slot };
-        let (job, thread) = job(unit, &self.offload.threads);
+        let (job, thread) = job(work, slot, &self.offload.threads);
         match caught(|| spawn(runtime, thread)) {
             Ok(()) => Ok(job),
             Err(panic) => {
@@ -131,19 +180,31 @@ where
                         return refuse(NO_RUNTIME, call);
                     }
                     let slots = self.offload.slots.clone();
-                    self.stage = Stage::Waiting(Box::new(Acquire::new(slots)));
+                    let wait = Wait::begin(self.offload.max_wait);
+                    self.stage = Stage::Waiting(Box::new(Acquire::new(slots)), wait);
                 }
-                Stage::Waiting(acquire) => {
+                Stage::Waiting(acquire, wait) => {
                     let acquired = ready!(acquire.poll_within(call, cx));
+                    let wait = wait.go_on();
                     let runtime = Handle::try_current().map_err(|_| NO_RUNTIME);
                     let given = acquired
                         .and_then(|slot| runtime.and_then(|runtime| self.give(&runtime, slot)));
                     match given {
-                        Ok(job) => self.stage = Stage::Given(job),
+                        Ok(job) => self.stage = Stage::Given(job, wait),
                         Err(reason) => return refuse(reason, call),
                     }
                 }
-                Stage::Given(job) => return job.poll(cx),
+                Stage::Given(job, wait) => {
+                    if let Poll::Ready(result) = job.poll(cx) {
+                        return Poll::Ready(result);
+                    }
+                    let waited = ready!(wait.poll(cx));
+                    if job.give_up() {
+                        return refuse(Refusal::bulkhead_full(waited), call);
+                    }
+                    // It runs, and has no limit of its own.
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -181,8 +242,8 @@ where
 
     fn cancel(self: Pin<&mut Self>) -> Progress<E> {
         match std::mem::replace(&mut self.get_mut().stage, Stage::Idle) {
-            Stage::Idle | Stage::Waiting(_) => Progress::none(),
-            Stage::Given(job) => job.leave(),
+            Stage::Idle | Stage::Waiting(..) => Progress::none(),
+            Stage::Given(job, _) => job.leave(),
         }
     }
 }
@@ -202,7 +263,7 @@ impl<W, T, E> fmt::Debug for Offloaded<W, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Offloaded")
             .field("offload", &self.offload)
-            .field("given", &matches!(self.stage, Stage::Given(_)))
+            .field("given", &matches!(self.stage, Stage::Given(..)))
             .finish_non_exhaustive()
     }
 }

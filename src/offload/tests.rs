@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::*;
 use crate::blocking;
 use crate::error::{Error, Refusal};
@@ -43,6 +45,27 @@ impl Door {
         *self.open.lock().unwrap() = true;
         self.moved.notify_all();
     }
+}
+
+/// Opens the door also where the test fails: a runtime waits for its threads.
+struct Opens<'a>(&'a Door);
+
+impl Drop for Opens<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// A runtime whose only thread for blocking work is held up by others, and whose clock stands.
+fn saturated(door: &Arc<Door>) -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    let builder = builder.enable_time().start_paused(true);
+    let runtime = builder.max_blocking_threads(1).build().unwrap();
+    drop(runtime.spawn_blocking(door.work()));
+    while door.inside.load(SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    runtime
 }
 
 fn offload(threads: u32, queue: usize) -> Offload {
@@ -196,12 +219,89 @@ async fn max_wait_limits_the_wait_alone() {
     let mut call = pin!(offload.run(door.work()));
     assert!(step(busy.as_mut()).await.is_pending());
     assert!(step(call.as_mut()).await.is_pending());
+    until(|| door.inside.load(SeqCst) == 1).await;
     tokio::time::advance(2 * SECOND).await;
     let refused = call.await.unwrap_err();
     assert_eq!(refused.refusal(), Some(Refusal::bulkhead_full(2 * SECOND)));
     assert!(step(busy.as_mut()).await.is_pending());
     door.open();
     assert_eq!(busy.await, Ok(7));
+}
+
+/// The runtime's own queue has no limit: the wait in there is limited as that for a slot.
+#[test]
+fn max_wait_counts_the_wait_for_a_thread_of_the_runtime() {
+    let door = Arc::<Door>::default();
+    let runtime = saturated(&door);
+    let _opens = Opens(&door);
+    let builder = Offload::builder().threads(2).queue(0).max_wait(SECOND);
+    let offload = builder.build().unwrap();
+    runtime.block_on(async {
+        let mut call = pin!(offload.run(|| Ok::<_, ()>(1)));
+        assert!(step(call.as_mut()).await.is_pending());
+        tokio::time::advance(2 * SECOND).await;
+        let full = Refusal::bulkhead_full(2 * SECOND);
+        let refused = step(call.as_mut()).await;
+        assert_eq!(refused, Poll::Ready(Err(Error::refused(full))));
+        assert_eq!(offload.snapshot().queued, 1, "its place is still taken");
+        door.open();
+        until(|| offload.slots.snapshot().in_use == 0).await;
+        assert_eq!(offload.run(|| Ok::<_, ()>(2)).await, Ok(2));
+    });
+}
+
+/// Without a wait there is time to start a thread all the same, and no more than that.
+#[test]
+fn a_wait_of_zero_leaves_time_to_start_a_thread() {
+    let door = Arc::<Door>::default();
+    let runtime = saturated(&door);
+    let _opens = Opens(&door);
+    let builder = Offload::builder().threads(1).max_wait(Duration::ZERO);
+    let offload = builder.build().unwrap();
+    runtime.block_on(async {
+        let mut call = pin!(offload.run(|| Ok::<_, ()>(1)));
+        assert!(step(call.as_mut()).await.is_pending());
+        tokio::time::advance(SECOND / 1000).await;
+        assert!(step(call.as_mut()).await.is_pending());
+        tokio::time::advance(SECOND).await;
+        let refused = step(call.as_mut()).await.map(Result::unwrap_err);
+        let Poll::Ready(Some(Refusal::BulkheadFull { .. })) = refused.map(|e| e.refusal()) else {
+            panic!("it still waits");
+        };
+        door.open();
+        until(|| offload.slots.snapshot().in_use == 0).await;
+        for n in 0..50 {
+            assert_eq!(offload.run(move || Ok::<_, ()>(n)).await, Ok(n));
+        }
+    });
+}
+
+/// What is given up leaves a husk in the runtime's queue: it keeps the slot until the runtime
+/// gets rid of it, and so there are never more of them than slots.
+#[test]
+fn calls_that_are_given_up_do_not_heap_up_in_the_runtime() {
+    let door = Arc::<Door>::default();
+    let runtime = saturated(&door);
+    let _opens = Opens(&door);
+    let offload = offload(2, 0);
+    runtime.block_on(async {
+        let (alive, mut admitted) = (Arc::new(()), 0);
+        for _ in 0..100 {
+            let held = Arc::clone(&alive);
+            let work = move || {
+                drop(held);
+                Ok::<_, ()>(1)
+            };
+            let mut call = pin!(offload.run(work));
+            admitted += u32::from(step(call.as_mut()).await.is_pending());
+        }
+        assert_eq!(admitted, 2);
+        assert_eq!(Arc::strong_count(&alive), 1, "the work itself goes at once");
+        assert_eq!(offload.snapshot().queued, 2);
+        door.open();
+        until(|| offload.slots.snapshot().in_use == 0).await;
+        assert_eq!(offload.run(|| Ok::<_, ()>(1)).await, Ok(1));
+    });
 }
 
 #[tokio::test]
@@ -348,6 +448,27 @@ async fn no_waker_is_woken_or_dropped_under_a_lock() {
     door.open();
     until(|| woken.load(SeqCst) == 1).await;
     assert_eq!(call.await, Ok(7));
+}
+
+/// Trap 77: the slot that comes back wakes the next caller, whose waker panics.
+#[tokio::test]
+async fn a_waker_that_panics_keeps_no_other_caller_waiting() {
+    struct Bad;
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            panic!("woken");
+        }
+    }
+    let (offload, door) = (offload(1, 1), Arc::<Door>::default());
+    let mut first = pin!(offload.run(door.work()).timeout(20 * SECOND));
+    assert!(step(first.as_mut()).await.is_pending());
+    let mut second = pin!(offload.run(door.work()));
+    let bad = Waker::from(Arc::new(Bad));
+    let polled = second.as_mut().poll(&mut Context::from_waker(&bad));
+    assert!(polled.is_pending());
+    door.open();
+    assert_eq!(first.await, Ok(7));
+    assert_eq!(second.await, Ok(7));
 }
 
 #[tokio::test]
