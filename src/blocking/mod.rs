@@ -12,13 +12,15 @@
 //! |---|---|
 //! | a plain thread, whether there is a runtime elsewhere or not | works |
 //! | work that an [`Offload`](crate::offload::Offload) runs | works: that thread is there to be blocked |
+//! | a runtime of its own that such work drives | [`Refusal::InsideRuntime`] |
 //! | a task, a `block_on`, a `LocalSet`, another blocking call's future | [`Refusal::InsideRuntime`] |
 //! | tokio's own `spawn_blocking` and `block_in_place` | [`Refusal::InsideRuntime`]: it cannot be told from a task by any means that tokio offers; use `Handle::block_on` there, or an `Offload` |
 //! | a thread that has entered a runtime (`Handle::enter`) | [`Refusal::InsideRuntime`], likewise |
 //! | a destructor of a thread-local value | works, or is refused once tokio's own have gone |
 //!
-//! There is never a panic and never a deadlock of its own. A thread of an `Offload` may drive a
-//! runtime of its own by `block_on`: a blocking call in there blocks that one.
+//! There is never a panic and never a deadlock of its own. Only where the work of an `Offload`
+//! drives a future by the `block_on` of the very runtime's `Handle` that it came from, a
+//! blocking call in there cannot be told from one outside: it blocks that future.
 //!
 //! # The thread behind it
 //!
@@ -27,6 +29,10 @@
 //! that a call has spawned (a pool that replaces a lost connection) go on between the calls,
 //! and are cut off when `main` returns. The future itself runs on the thread that calls: it
 //! needs to be neither `Send` nor `'static`.
+//!
+//! The thread dies when a waker panics that a future of yours has left with one of its timers
+//! or sockets (those of this crate and of tokio do not). Its tasks are cut off then, calls that
+//! wait are let go with [`Refusal::ShutDown`], and the next call starts another one.
 //!
 //! A process that forks has no such thread in the child: the child's first call starts its
 //! own, and what the parent had spawned does not go on there. A fork in the very moment in
@@ -61,6 +67,7 @@ mod tests;
 
 use std::future::Future;
 use std::pin::pin;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -71,29 +78,28 @@ use crate::operation::{Closure, Plain};
 use crate::policy::{Pipeline, Policy};
 
 pub(crate) use place::lend;
+use runtime::{Background, Home};
 
 /// Waits for a future on this thread.
 ///
 /// # Errors
 ///
 /// [`Refusal::InsideRuntime`] where it would block an async runtime (see the
-/// [module](self)); the future was not polled then.
+/// [module](self)); the future was not polled then. [`Refusal::ShutDown`] when the thread
+/// behind it has died meanwhile; the future was dropped then.
 ///
 /// # Panics
 ///
 /// When the future does.
 pub fn run<Fut: Future>(future: Fut) -> Result<Fut::Output, Refusal> {
-    let _here = place::enter()?;
-    let runtime = runtime::handle()?;
-    let _within = runtime.enter();
-    Ok(wait_for(future))
+    run_at(&HOME, future)
 }
 
 /// Waits for a call on this thread, with one flat error.
 ///
 /// # Errors
 ///
-/// The call's own, and [`Refusal::InsideRuntime`] as [`Error::Refused`].
+/// The call's own, and those of [`run`] as [`Error::Refused`].
 ///
 /// # Panics
 ///
@@ -121,7 +127,7 @@ where
 ///
 /// # Errors
 ///
-/// The call's own, and [`Refusal::InsideRuntime`] as [`Error::Refused`].
+/// The call's own, and those of [`run`] as [`Error::Refused`].
 ///
 /// # Panics
 ///
@@ -135,18 +141,31 @@ where
     run_call(pipeline.call(start))
 }
 
+static HOME: Home = Home::new();
+
+fn run_at<Fut: Future>(home: &'static Home, future: Fut) -> Result<Fut::Output, Refusal> {
+    let _here = place::enter()?;
+    let background = home.background(process::id())?;
+    let _within = background.enter();
+    wait_for(future, &background)
+}
+
 /// Polls on this thread, and parks it in between.
-fn wait_for<Fut: Future>(future: Fut) -> Fut::Output {
+fn wait_for<Fut: Future>(future: Fut, background: &Background) -> Result<Fut::Output, Refusal> {
     let mut future = pin!(future);
     let parked = Arc::new(Parked {
         thread: thread::current(),
         woken: AtomicBool::new(false),
     });
     let waker = Waker::from(Arc::clone(&parked));
+    let listed = background.enlist(waker.clone())?;
     let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return output;
+            return Ok(output);
+        }
+        if listed.is_dead() {
+            return Err(Refusal::ShutDown);
         }
         parked.wait();
     }

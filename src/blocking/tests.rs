@@ -146,6 +146,22 @@ fn a_thread_of_an_offload_may_be_blocked() {
     assert_eq!(told, INSIDE);
 }
 
+/// Trap 83: work of an offload that drives a runtime of its own: in there it is refused.
+#[test]
+fn a_runtime_within_the_work_of_an_offload_is_not_blocked() {
+    let offload = Offload::builder().threads(1).build().unwrap();
+    for inner in [current_thread(), multi_thread()] {
+        let work = move || {
+            let within = inner.block_on(async { seven() });
+            let task = inner.block_on(async { tokio::spawn(async { seven() }).await.unwrap() });
+            inner.shutdown_background();
+            Ok::<_, ()>((within, task, seven()))
+        };
+        let told = run_call(offload.run(work)).unwrap();
+        assert_eq!(told, (INSIDE, INSIDE, Ok(7)));
+    }
+}
+
 #[test]
 fn tasks_go_on_between_the_calls() {
     static STEPS: AtomicUsize = AtomicUsize::new(0);
@@ -257,13 +273,50 @@ fn a_stray_unpark_wakes_nobody() {
 #[test]
 fn a_child_process_starts_a_thread_of_its_own() {
     let thread_of = |process| {
-        let handle = runtime::handle_of(process).unwrap();
-        run(handle.spawn(async { thread::current().id() }))
-            .unwrap()
-            .unwrap()
+        let background = HOME.background(process).unwrap();
+        let spawned = {
+            let _within = background.enter();
+            tokio::spawn(async { thread::current().id() })
+        };
+        run(spawned).unwrap().unwrap()
     };
     let own = std::process::id();
     let (parent, child) = (thread_of(own), thread_of(own.wrapping_add(1)));
     assert_ne!(parent, child);
     assert_eq!(seven(), Ok(7));
+}
+
+/// Trap 77: a waker that panics in the runtime's timers takes the thread with it. Whoever waits
+/// is let go, also one who waits for nothing of the thread's, and the next call has another.
+#[test]
+fn the_death_of_the_thread_lets_its_calls_go() {
+    static OTHER: Home = Home::new();
+    struct Bad;
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            panic!("woken");
+        }
+    }
+    let (waits, other_waits) = std::sync::mpsc::channel();
+    let other = thread::spawn(move || {
+        run_at(&OTHER, async {
+            waits.send(()).unwrap();
+            pending::<()>().await;
+        })
+    });
+    other_waits.recv().unwrap();
+    let cut = run_at(&OTHER, async {
+        let mut sleeps = pin!(sleep(MS));
+        let bad = Waker::from(Arc::new(Bad));
+        let polled = sleeps.as_mut().poll(&mut Context::from_waker(&bad));
+        assert!(polled.is_pending());
+        pending::<()>().await;
+    });
+    assert_eq!(cut, Err(Refusal::ShutDown));
+    assert_eq!(other.join().unwrap(), Err(Refusal::ShutDown));
+    let served = run_at(&OTHER, async {
+        sleep(MS).await;
+        7
+    });
+    assert_eq!(served, Ok(7));
 }
