@@ -7,45 +7,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use pin_project_lite::pin_project;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Background;
 use super::limit::Limit;
+use super::source::{Asking, Source};
 use crate::error::{Error, Progress, Refusal};
 use crate::policy::{Acquire, CallContext};
 use crate::rate_limit::RateLimiter;
-
-pin_project! {
-    /// A stream whose errors are those of an operation.
-    #[must_use = "a stream does nothing unless polled"]
-    pub struct Flat<S> {
-        #[pin]
-        stream: S,
-    }
-}
-
-impl<S> Flat<S> {
-    pub(super) const fn new(stream: S) -> Self {
-        Self { stream }
-    }
-}
-
-impl<S, T, E> Stream for Flat<S>
-where
-    S: Stream<Item = Result<T, E>>,
-{
-    type Item = Result<T, Error<E>>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let item = ready!(self.project().stream.poll_next(cx));
-        Poll::Ready(item.map(|item| item.map_err(Error::operation)))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.stream.size_hint()
-    }
-}
 
 /// A stream with limits: made by [`ResilientStream`](super::ResilientStream).
 ///
@@ -67,12 +36,12 @@ where
 ///
 /// Dropping a `next` loses nothing: the permit that was taken and the item that was asked for
 /// are the next one's. It leaves the limiter's queue, where it would hold up others; one who
-/// uses `poll_next` by hand, and stops, stays there until the stream is dropped. Dropping the
-/// stream drops its source and leaves the queue.
+/// uses `poll_next` by hand, and stops, stays there until the stream is dropped, and time goes
+/// on for him. Dropping the stream drops its source and leaves the queue.
 #[must_use = "a stream does nothing unless polled"]
 pub struct Guarded<S> {
     /// `None` once it has ended.
-    source: Option<Source<S>>,
+    source: Option<Open<S>>,
     whole: Limit,
     each: Limit,
     limiter: Option<RateLimiter>,
@@ -83,7 +52,7 @@ pub struct Guarded<S> {
     begun: bool,
 }
 
-struct Source<S> {
+struct Open<S> {
     // Dropped first: when the token tells others, the stream has gone.
     stream: Pin<Box<S>>,
     tokens: Vec<DropGuard>,
@@ -94,7 +63,7 @@ impl<S> Guarded<S> {
         let stream = Box::pin(stream);
         let tokens = Vec::new();
         Self {
-            source: Some(Source { stream, tokens }),
+            source: Some(Open { stream, tokens }),
             whole: Limit::none(),
             each: Limit::none(),
             limiter: None,
@@ -105,7 +74,8 @@ impl<S> Guarded<S> {
     }
 
     /// Limits the time from asking for an item to getting it. The wait for a permit is not
-    /// counted: that is not the source's.
+    /// counted, nor the time in which nobody asks since a [`next`](Self::next) was dropped (by
+    /// a `select!` whose other branch takes long): that is not the source's.
     ///
     /// When it passes, the item is an [`Error::TimedOut`], and the stream goes on: what is
     /// late may still come, and the limit begins anew when it is asked for again. Drop the
@@ -157,10 +127,26 @@ impl<S> Guarded<S> {
     /// Dropping it loses no item.
     pub async fn next<T, E>(&mut self) -> Option<Result<T, Error<E>>>
     where
-        S: Stream<Item = Result<T, Error<E>>>,
+        S: Source<Output = T, Error = E>,
     {
-        let asking = Asking(self);
-        poll_fn(|cx| Pin::new(&mut *asking.0).poll_next(cx)).await
+        let asking = Asking {
+            stream: self,
+            pause: Self::pause,
+        };
+        poll_fn(|cx| Pin::new(&mut *asking.stream).poll_next(cx)).await
+    }
+
+    /// A place in the queue is not kept for one who may never come back, and what remains of
+    /// the item's time is for the one who asks next.
+    fn pause(&mut self)
+    where
+        S: Source,
+    {
+        self.waiting = None;
+        self.each.pause();
+        if let Some(source) = &mut self.source {
+            source.stream.as_mut().pause();
+        }
     }
 
     /// Asks for items ahead, at most `buffer` of them (at least 1), in a task of its own.
@@ -169,7 +155,7 @@ impl<S> Guarded<S> {
     /// stream is dropped, at the source's next await. See [`Background`].
     pub fn in_background<T, E>(self, buffer: usize) -> Background<T, E>
     where
-        S: Stream<Item = Result<T, Error<E>>> + Send + 'static,
+        S: Source<Output = T, Error = E> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
     {
@@ -190,26 +176,6 @@ impl<S> Guarded<S> {
         Poll::Ready(permit.map(drop))
     }
 
-    /// Whether the time of the whole or of the item has passed.
-    fn poll_limits<E>(&mut self, cx: &mut Context<'_>) -> Poll<Error<E>> {
-        if self.whole.poll(cx).is_ready() {
-            return Poll::Ready(self.out_of_time());
-        }
-        if !self.asked {
-            return Poll::Pending;
-        }
-        ready!(self.each.poll(cx));
-        self.each.clear();
-        let late = Error::timed_out(self.each.span);
-        Poll::Ready(late.after(Progress::started(1)))
-    }
-
-    fn out_of_time<E>(&mut self) -> Error<E> {
-        let begun = u32::from(self.begun);
-        self.end();
-        Error::timed_out(self.whole.span).after(Progress::started(begun))
-    }
-
     fn end(&mut self) {
         self.whole.clear();
         self.each.clear();
@@ -218,21 +184,8 @@ impl<S> Guarded<S> {
     }
 }
 
-/// One who asks by `next`, and may be dropped: a place in the queue is not kept for one who
-/// may never come back.
-struct Asking<'a, S>(&'a mut Guarded<S>);
-
-impl<S> Drop for Asking<'_, S> {
-    fn drop(&mut self) {
-        self.0.waiting = None;
-    }
-}
-
-impl<S, T, E> Stream for Guarded<S>
-where
-    S: Stream<Item = Result<T, Error<E>>>,
-{
-    type Item = Result<T, Error<E>>;
+impl<S: Source> Stream for Guarded<S> {
+    type Item = Result<S::Output, Error<S::Error>>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
@@ -257,16 +210,17 @@ where
     }
 }
 
-impl<S, T, E> Guarded<S>
-where
-    S: Stream<Item = Result<T, Error<E>>>,
-{
-    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error<E>>>> {
+impl<S: Source> Guarded<S> {
+    fn poll_item(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<S::Output, Error<S::Error>>>> {
         let Some(source) = &mut self.source else {
             return Poll::Ready(None);
         };
+        let deadline = self.whole.begin();
         self.begun = true;
-        match source.stream.as_mut().poll_next(cx) {
+        match source.stream.as_mut().poll_within(deadline, cx) {
             Poll::Pending => self.poll_limits(cx).map(|late| Some(Err(late))),
             Poll::Ready(Some(item)) => {
                 self.asked = false;
@@ -279,16 +233,31 @@ where
             }
         }
     }
+
+    /// Whether the time of the whole or of the item has passed.
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Error<S::Error>> {
+        if self.whole.poll(cx).is_ready() {
+            return Poll::Ready(self.out_of_time());
+        }
+        if !self.asked {
+            return Poll::Pending;
+        }
+        ready!(self.each.poll(cx));
+        self.each.clear();
+        let late = Error::timed_out(self.each.span);
+        Poll::Ready(late.after(Progress::started(1)))
+    }
+
+    fn out_of_time(&mut self) -> Error<S::Error> {
+        let cut = self.source.take().filter(|_| self.begun);
+        let progress = cut.map_or_else(Progress::none, |mut cut| cut.stream.as_mut().cancel());
+        self.end();
+        Error::timed_out(self.whole.span).after(progress)
+    }
 }
 
 /// The source is in a box, and nothing else is pinned.
 impl<S> Unpin for Guarded<S> {}
-
-impl<S> fmt::Debug for Flat<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flat").finish_non_exhaustive()
-    }
-}
 
 impl<S> fmt::Debug for Guarded<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::time::{self, Instant, Timer};
 
-/// A span, and when it ends once it has begun.
+/// A span, what is left of it, and when that ends once it has begun.
 #[derive(Debug)]
 pub(super) struct Limit {
     pub(super) span: Duration,
+    left: Duration,
     until: Option<Instant>,
     timer: Timer,
 }
@@ -17,6 +18,7 @@ impl Limit {
     pub(super) const fn new(span: Duration) -> Self {
         Self {
             span,
+            left: span,
             until: None,
             timer: Timer::new(),
         }
@@ -28,10 +30,9 @@ impl Limit {
 
     /// Begins now, unless it has begun; says when it ends. Reads no clock for no limit.
     pub(super) fn begin(&mut self) -> Instant {
-        let span = self.span;
-        *self.until.get_or_insert_with(|| match span {
+        *self.until.get_or_insert_with(|| match self.left {
             Duration::MAX => Instant::NEVER,
-            _ => time::now().saturating_add(span),
+            left => time::now().saturating_add(left),
         })
     }
 
@@ -46,8 +47,21 @@ impl Limit {
         self.timer.poll_until(until, cx)
     }
 
+    /// Stands still until it begins again, with what is left.
+    pub(super) fn pause(&mut self) {
+        match self.until {
+            None | Some(Instant::NEVER) => {}
+            Some(until) => {
+                self.left = until.since(time::now());
+                self.until = None;
+                self.timer.disarm();
+            }
+        }
+    }
+
     /// Has not begun.
     pub(super) fn clear(&mut self) {
+        self.left = self.span;
         self.until = None;
         self.timer.disarm();
     }

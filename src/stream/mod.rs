@@ -12,6 +12,7 @@ mod guarded;
 mod limit;
 mod resume;
 mod session;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use background::Background;
 pub use every::{Every, Tick, every};
-pub use guarded::{Flat, Guarded};
+pub use guarded::Guarded;
 pub use resume::{Resumed, resume};
 pub use session::Session;
+pub use source::{Flat, Source};
 
 use crate::rate_limit::RateLimiter;
 

@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::limit::Limit;
 use super::session::{Event, Session};
+use super::source::{Asking, Source};
 use super::{Background, Guarded};
-use crate::error::Error;
+use crate::error::{Error, Progress};
 use crate::operation::Operation;
 use crate::policy::CallContext;
 use crate::rate_limit::RateLimiter;
 use crate::retry::{Backoff, BackoffDelays, Classify, Delays, Retry, RetryHook, Retrying, Verdict};
+use crate::time::Instant;
 
 /// Reads a stream that can be cut, and opens it again from where it was read to.
 ///
@@ -41,7 +43,9 @@ use crate::retry::{Backoff, BackoffDelays, Classify, Delays, Retry, RetryHook, R
 /// **What counts as an attempt.** A source that opens, yields an item and dies is no success:
 /// its attempts go on being counted, and its back-off grows. Only one that has been open for
 /// `stable_after` begins a new course, of which its end is the first failure. A zero
-/// `stable_after` makes each opening count as new.
+/// `stable_after` makes each opening count as new. It counts up to the last item, or as long as
+/// someone waits for the next one: while the consumer is busy with an item, nobody can tell
+/// whether the source still lives.
 ///
 /// # Errors
 ///
@@ -50,7 +54,8 @@ use crate::retry::{Backoff, BackoffDelays, Classify, Delays, Retry, RetryHook, R
 ///
 /// # Cancel safety
 ///
-/// Dropping a `next` loses no item. Dropping the stream drops the source, or opens no other.
+/// Dropping a `next` loses no item, and its time limit stands still until the next one.
+/// Dropping the stream drops the source, or opens no other.
 ///
 /// # Examples
 ///
@@ -126,7 +131,8 @@ impl<R, I, E, O> Resumed<R, I, E, O> {
         Resumed::new(retry, self.run.into_inner())
     }
 
-    /// Limits the time of the whole stream; see [`Guarded::time_limit`].
+    /// Limits the time of the whole stream; see [`Guarded::time_limit`]. No wait of the retry
+    /// is begun that could not end in time, and the error tells the cause.
     pub fn time_limit(self, limit: Duration) -> Guarded<Self> {
         Guarded::new(self).time_limit(limit)
     }
@@ -144,7 +150,7 @@ impl<R, I, E, O> Resumed<R, I, E, O> {
     /// Asks for items ahead, in a task of its own; see [`Guarded::in_background`].
     pub fn in_background<T>(self, buffer: usize) -> Background<T, E>
     where
-        Self: Stream<Item = Result<T, Error<E>>> + Send + 'static,
+        Self: Source<Output = T, Error = E> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
     {
@@ -162,9 +168,13 @@ impl<R, I, E, O> Resumed<R, I, E, O> {
     /// Dropping it loses no item.
     pub async fn next<T>(&mut self) -> Option<Result<T, Error<E>>>
     where
-        Self: Stream<Item = Result<T, Error<E>>> + Unpin,
+        Self: Source<Output = T, Error = E> + Unpin,
     {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+        let asking = Asking {
+            stream: self,
+            pause: |this| Pin::new(this).pause(),
+        };
+        poll_fn(|cx| Pin::new(&mut *asking.stream).poll_next(cx)).await
     }
 }
 
@@ -196,7 +206,18 @@ impl<R, I, C, Open, Seen, Fut, S, T, E> Resumed<R, I, E, Session<C, Open, Seen, 
     }
 }
 
-impl<B, K, H, C, Open, Seen, Fut, S, T, E> Stream
+impl<R, I, E, O> Stream for Resumed<R, I, E, O>
+where
+    Self: Source<Error = E>,
+{
+    type Item = Result<<Self as Source>::Output, Error<E>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_within(Instant::NEVER, cx)
+    }
+}
+
+impl<B, K, H, C, Open, Seen, Fut, S, T, E> Source
     for Resumed<Retry<B, K, H>, B::Iter, E, Session<C, Open, Seen, Fut, S, T, E>>
 where
     B: Delays,
@@ -208,14 +229,20 @@ where
     Fut: Future<Output = Result<S, E>>,
     S: Stream<Item = Result<T, E>>,
 {
-    type Item = Result<T, Error<E>>;
+    type Output = T;
+    type Error = E;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_within(
+        self: Pin<&mut Self>,
+        deadline: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, Error<E>>>> {
         let this = self.get_mut();
         if this.ended {
             return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut this.run).poll(&CallContext::root(), cx);
+        let call = CallContext::root().until(deadline);
+        let polled = Pin::new(&mut this.run).poll(&call, cx);
         match this.run.inner_mut().take_event() {
             Some(Event::HandOut(item)) => Poll::Ready(Some(Ok(item))),
             Some(Event::BeginAnew) => {
@@ -230,6 +257,16 @@ where
                 Poll::Ready(result.err().map(Err))
             }
         }
+    }
+
+    fn pause(self: Pin<&mut Self>) {
+        self.get_mut().run.inner_mut().pause();
+    }
+
+    fn cancel(self: Pin<&mut Self>) -> Progress<E> {
+        let this = self.get_mut();
+        this.ended = true;
+        Pin::new(&mut this.run).cancel()
     }
 }
 

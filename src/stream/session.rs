@@ -60,6 +60,27 @@ struct Reading<S> {
     source: Pin<Box<S>>,
     since: Instant,
     items: u64,
+    /// When it was last seen to live, by an item or by someone who waited; `None` while
+    /// someone waits.
+    seen: Option<Instant>,
+}
+
+impl<S> Reading<S> {
+    fn new(source: S) -> Self {
+        let source = Box::pin(source);
+        Self {
+            source,
+            since: time::now(),
+            items: 0,
+            seen: None,
+        }
+    }
+
+    /// How long it has lived for certain. What passes while its consumer is busy is not
+    /// counted: it may have died at the beginning of that.
+    fn lasted(&self) -> Duration {
+        self.seen.unwrap_or_else(time::now).since(self.since)
+    }
 }
 
 /// What the one who drives the retry is to do before anything else.
@@ -98,10 +119,7 @@ impl<C, Open, Seen, Fut, S, T, E> Session<C, Open, Seen, Fut, S, T, E> {
     fn end(&mut self, result: Result<(), Error<E>>) -> Poll<Result<(), Error<E>>> {
         self.each.clear();
         let stable = match mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Reading(reading) => {
-                let lasted = time::now().since(reading.since);
-                self.stability.is_reached(lasted, reading.items)
-            }
+            Stage::Reading(reading) => self.stability.is_reached(reading.lasted(), reading.items),
             Stage::Idle | Stage::Opening(_) => false,
         };
         if !stable {
@@ -110,6 +128,14 @@ impl<C, Open, Seen, Fut, S, T, E> Session<C, Open, Seen, Fut, S, T, E> {
         self.ended = Some(result);
         self.event = Some(Event::BeginAnew);
         Poll::Pending
+    }
+
+    /// Nobody waits any more, for a while.
+    pub(super) fn pause(&mut self) {
+        self.each.pause();
+        if let Stage::Reading(reading) = &mut self.stage {
+            reading.seen.get_or_insert_with(time::now);
+        }
     }
 
     /// Whether what was asked for is too late.
@@ -130,38 +156,39 @@ where
     Fut: Future<Output = Result<S, E>>,
     S: Stream<Item = Result<T, E>>,
 {
+    /// What is polled is out of the stage meanwhile: an opening that panics is dropped, and
+    /// begun again from what was seen if anyone asks once more. So is a source.
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
-        if let Stage::Idle = self.stage {
-            let opening = (self.open)(self.cursor.clone());
-            self.stage = Stage::Opening(Box::pin(opening));
-        }
-        if let Stage::Opening(opening) = &mut self.stage {
-            match opening.as_mut().poll(cx) {
-                Poll::Pending => return self.poll_limit(cx),
-                Poll::Ready(Err(error)) => return self.end(Err(Error::operation(error))),
-                Poll::Ready(Ok(source)) => {
-                    self.stage = Stage::Reading(Reading {
-                        source: Box::pin(source),
-                        since: time::now(),
-                        items: 0,
-                    });
-                }
+        let mut opening = match mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => Box::pin((self.open)(self.cursor.clone())),
+            Stage::Opening(opening) => opening,
+            Stage::Reading(reading) => return self.poll_item(reading, cx),
+        };
+        match opening.as_mut().poll(cx) {
+            Poll::Pending => {
+                self.stage = Stage::Opening(opening);
+                self.poll_limit(cx)
             }
+            Poll::Ready(Err(error)) => self.end(Err(Error::operation(error))),
+            Poll::Ready(Ok(source)) => self.poll_item(Reading::new(source), cx),
         }
-        self.poll_item(cx)
     }
 
-    /// What is polled is out of the stage meanwhile: a source that panics is dropped, and
-    /// opened again from what was seen if anyone asks once more.
-    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error<E>>> {
-        let Stage::Reading(mut reading) = mem::replace(&mut self.stage, Stage::Idle) else {
-            return Poll::Pending;
-        };
+    fn poll_item(
+        &mut self,
+        mut reading: Reading<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error<E>>> {
         let polled = reading.source.as_mut().poll_next(cx);
-        if let Poll::Ready(Some(Ok(item))) = &polled {
-            (self.seen)(&mut self.cursor, item);
-            reading.items = reading.items.saturating_add(1);
-            self.each.clear();
+        match &polled {
+            Poll::Ready(Some(Ok(item))) => {
+                (self.seen)(&mut self.cursor, item);
+                reading.items = reading.items.saturating_add(1);
+                reading.seen = Some(time::now());
+                self.each.clear();
+            }
+            Poll::Pending => reading.seen = None,
+            Poll::Ready(_) => {}
         }
         self.stage = Stage::Reading(reading);
         match polled {

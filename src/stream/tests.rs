@@ -84,6 +84,84 @@ async fn the_limit_of_an_item_begins_when_it_is_asked_for() {
     assert_eq!(items.next().await, None);
 }
 
+/// Yields an item after two waits, of which the second begins when it is polled.
+fn two_waits(millis: u64, items: std::ops::RangeInclusive<u32>) -> impl Stream<Item = Item> {
+    stream::iter(items).then(move |n| async move {
+        sleep(Duration::from_millis(millis)).await;
+        sleep(Duration::from_millis(millis)).await;
+        Ok(n)
+    })
+}
+
+/// Asks as one branch of a `select!` does: for a while; then the other branch takes long.
+async fn asked_by_the_way<T>(
+    next: impl Future<Output = T>,
+    asks: Duration,
+    away: Duration,
+) -> Option<T> {
+    let mut next = Box::pin(next);
+    let mut asks = pin!(sleep(asks));
+    let asked = poll_fn(|cx| match next.as_mut().poll(cx) {
+        Poll::Ready(item) => Poll::Ready(Some(item)),
+        Poll::Pending => asks.as_mut().poll(cx).map(|()| None),
+    })
+    .await;
+    drop(next);
+    if asked.is_none() {
+        sleep(away).await;
+    }
+    asked
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_which_nobody_asks_is_not_the_sources() {
+    macro_rules! read {
+        ($items:expr) => {{
+            let mut items = $items;
+            let mut told = Vec::new();
+            loop {
+                match asked_by_the_way(items.next(), 3 * MS, 50 * MS).await {
+                    Some(Some(item)) => told.push(item),
+                    Some(None) => break told,
+                    None => {}
+                }
+            }
+        }};
+    }
+    let expected = [Ok(1), Ok(2), Ok(3)];
+    let limit = 10 * MS;
+    assert_eq!(read!(two_waits(4, 1..=3).time_limit_each(limit)), expected);
+    let open = |after: u32| ready(Ok(two_waits(4, after + 1..=3)));
+    let resumed = || resume(0, open, |last, n| *last = *n).time_limit_each(limit);
+    assert_eq!(read!(resumed()), expected);
+    assert_eq!(read!(resumed().time_limit(SECOND)), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_which_someone_asks_adds_up() {
+    macro_rules! asked_in_vain {
+        ($items:expr) => {{
+            let (mut items, mut times) = ($items, 0);
+            loop {
+                match asked_by_the_way(items.next(), 3 * MS, 50 * MS).await {
+                    Some(item) => break (times, item.unwrap().unwrap_err()),
+                    None => times += 1,
+                }
+            }
+        }};
+    }
+    let never = || stream::pending::<Item>();
+    let told = asked_in_vain!(never().time_limit_each(10 * MS));
+    assert_eq!(told, (3, late(10 * MS)));
+    let once = || Retry::builder().max_attempts(1).build().unwrap();
+    let open = |_: u32| ready(Ok(never()));
+    let resumed = || resume(0, open, |_, _| ()).retry(once());
+    let told = asked_in_vain!(resumed().time_limit_each(10 * MS));
+    assert_eq!(told, (3, late(10 * MS)));
+    let told = asked_in_vain!(resumed().time_limit_each(10 * MS).time_limit(SECOND));
+    assert_eq!(told, (3, late(10 * MS)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_whole_ends_at_its_time_and_drops_the_source() {
     let alive = Rc::new(());
@@ -388,6 +466,47 @@ async fn a_flapping_source_does_not_reset_the_back_off() {
     assert_eq!(gaps.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
 
+/// Trap 53: the time that the consumer takes is not that of the source.
+#[tokio::test(start_paused = true)]
+async fn a_slow_consumer_makes_no_source_stable() {
+    for dies_after in [0, 10] {
+        let open = async |after: u32| Ok(slow([(0, Ok(after + 1)), (dies_after, Err("reset"))]));
+        let retry = Retry::builder().max_attempts(3).no_budget();
+        let retry = retry.backoff(Backoff::constant(MS)).build().unwrap();
+        let items = resume(0, open, |last, n| *last = *n);
+        let mut items = items.stable_after(40 * MS).retry(retry);
+        let (mut told, mut asks) = (Vec::new(), 0);
+        // It dies while the consumer is busy with the item, or away from a `next` it dropped.
+        while asks < 20 && !matches!(told.last(), Some(Err(_))) {
+            asks += 1;
+            let asked = asked_by_the_way(items.next(), 3 * MS, 50 * MS).await;
+            if dies_after == 0 && asked.is_some() {
+                sleep(50 * MS).await;
+            }
+            told.extend(asked.flatten());
+        }
+        let failed = Error::operation("reset").after(crate::Progress::started(2));
+        assert_eq!(told, [Ok(1), Ok(2), Ok(3), Err(failed)]);
+    }
+}
+
+/// One that is always ahead of its consumer is stable all the same: its items prove it.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_read_slowly_and_for_long_is_stable() {
+    let open = async |after: u32| {
+        let items = (after + 1..=after + 3).map(|n| (0, Ok(n)));
+        Ok(slow(items.chain([(0, Err("reset"))])))
+    };
+    let retry = Retry::builder().max_attempts(2).no_budget();
+    let retry = retry.backoff(Backoff::constant(MS)).build().unwrap();
+    let items = resume(0, open, |last, n| *last = *n);
+    let mut items = items.stable_after(40 * MS).retry(retry);
+    for n in 1..=30 {
+        assert_eq!(items.next().await, Some(Ok(n)));
+        sleep(25 * MS).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stable_source_begins_a_new_course() {
     let opened = RefCell::new(Vec::new());
@@ -476,6 +595,61 @@ async fn a_source_that_is_too_late_is_opened_again() {
     let told = all(items.retry(Retry::exponential(MS))).await;
     let gave_up = Error::timed_out(10 * MS).after(crate::Progress::started(3));
     assert_eq!(told, [Err(gave_up)]);
+}
+
+/// The retry knows the end of the whole time, wherever that is said in the chain.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_whole_time_is_told_with_its_cause() {
+    let refuses = |_: u32| ready(Err::<stream::Empty<Item>, _>("refused"));
+    let limiter = RateLimiter::per_second(1000).build().unwrap();
+    let resumed = || resume(0, refuses, |_, _| ()).retry(patient(100 * MS));
+    let chains = [
+        resumed().time_limit(500 * MS),
+        resumed().rate_limit(&limiter).time_limit(500 * MS),
+    ];
+    for mut items in chains {
+        let begun = now();
+        let error = items.next().await.unwrap().unwrap_err();
+        // After 0, 100 and 300 ms; the next would be after 700.
+        assert_eq!((error.attempts(), error.last()), (3, Some(&"refused")));
+        assert_eq!(now().since(begun), 300 * MS);
+        assert_eq!(items.next().await, None);
+    }
+    let turn = Cell::new(0);
+    let hangs = |_: u32| {
+        turn.set(turn.get() + 1);
+        let first = turn.get() == 1;
+        async move {
+            match first {
+                true => Err::<stream::Empty<Item>, _>("refused"),
+                false => pending().await,
+            }
+        }
+    };
+    let items = resume(0, hangs, |_, _| ()).retry(patient(100 * MS));
+    let mut items = items.time_limit(500 * MS);
+    let error = items.next().await.unwrap().unwrap_err();
+    let cause = crate::Progress::new(2, Some("refused"));
+    assert_eq!(error, Error::timed_out(500 * MS).after(cause));
+    assert_eq!(items.next().await, None);
+}
+
+/// Trap 76.
+#[tokio::test(start_paused = true)]
+async fn an_opening_that_panics_is_begun_again() {
+    let turn = Cell::new(0);
+    let open = |after: u32| {
+        let turn = &turn;
+        async move {
+            tokio::task::yield_now().await;
+            turn.set(turn.get() + 1);
+            assert!(turn.get() > 1, "the first opening");
+            Ok::<_, &str>(stream::iter((after + 1..=2).map(Ok)))
+        }
+    };
+    let mut items = resume(0, open, |last, n| *last = *n);
+    assert!(catch_panic(items.next()).await.is_err());
+    assert_eq!(all(items).await, [Ok(1), Ok(2)]);
 }
 
 #[tokio::test(start_paused = true)]
