@@ -38,7 +38,8 @@ use crate::time::{self, Instant, Timer};
 ///
 /// The operation is dropped as soon as the limit passes, and with the call. An operation
 /// that never yields (it computes, or blocks its thread) cannot be cut short by any timer:
-/// move it to `tokio::task::spawn_blocking`, whose handle is a future that can.
+/// give it to an [`Offload`](crate::offload::Offload). Then the limit holds, and the thread
+/// that goes on is counted.
 ///
 /// # Examples
 ///

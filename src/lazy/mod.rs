@@ -49,7 +49,8 @@ use state::State;
 /// [`Error::Panicked`] when it panics, to every caller alike, and it can be tried again;
 /// [`Refused`](Error::Refused) to an initialiser that asks for its own value, which would
 /// wait for its own end. One that makes another task ask, and waits for that, is not found
-/// out: put a time limit into its pipeline. A pipeline around `get` nests its errors
+/// out; nor are two cells whose initialisers ask for each other, when two threads poll them:
+/// put a time limit into their pipelines. A pipeline around `get` nests its errors
 /// ([`Error::flatten`]).
 ///
 /// # Cancel safety
