@@ -72,17 +72,16 @@ mod tests {
     /// Trap 77.
     #[test]
     fn wakers_that_panic_keep_nobody_from_being_woken() {
-        let bad = Arc::new(Bad(AtomicU32::new(0)));
-        let crowd = || (0..3).map(|_| Waker::from(Arc::clone(&bad))).collect();
-        assert!(caught(|| wake_all(crowd())).is_err());
-        assert_eq!(bad.0.load(Ordering::SeqCst), 3);
-
         struct WhileUnwinding<F: FnMut()>(F);
         impl<F: FnMut()> Drop for WhileUnwinding<F> {
             fn drop(&mut self) {
                 (self.0)();
             }
         }
+        let bad = Arc::new(Bad(AtomicU32::new(0)));
+        let crowd = || (0..3).map(|_| Waker::from(Arc::clone(&bad))).collect();
+        assert!(caught(|| wake_all(crowd())).is_err());
+        assert_eq!(bad.0.load(Ordering::SeqCst), 3);
         let unwound = caught(|| {
             let _drop = WhileUnwinding(|| wake_all(crowd()));
             panic!("first");
