@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Background;
 use super::limit::Limit;
-use super::source::{Asking, Source};
+use super::source::{Asking, Polled, Source};
 use crate::error::{Error, Progress, Refusal};
 use crate::policy::{Acquire, CallContext};
 use crate::rate_limit::RateLimiter;
@@ -211,10 +211,7 @@ impl<S: Source> Stream for Guarded<S> {
 }
 
 impl<S: Source> Guarded<S> {
-    fn poll_item(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<S::Output, Error<S::Error>>>> {
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Polled<S> {
         let Some(source) = &mut self.source else {
             return Poll::Ready(None);
         };

@@ -10,6 +10,10 @@ use pin_project_lite::pin_project;
 use crate::error::{Error, Progress};
 use crate::time::Instant;
 
+/// What asking a source for an item yields.
+pub(super) type Polled<S> =
+    Poll<Option<Result<<S as Source>::Output, Error<<S as Source>::Error>>>>;
+
 /// What a [`Guarded`](super::Guarded) reads: any stream of results, or one that is opened
 /// again. It knows more than a stream: how long it may go on, and that nobody asks for now.
 pub trait Source {
@@ -20,11 +24,7 @@ pub trait Source {
 
     /// Asks for an item, as `poll_next`. Whoever asks ends it at `deadline`: no wait is begun
     /// in it that could not end before.
-    fn poll_within(
-        self: Pin<&mut Self>,
-        deadline: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Self::Output, Error<Self::Error>>>>;
+    fn poll_within(self: Pin<&mut Self>, deadline: Instant, cx: &mut Context<'_>) -> Polled<Self>;
 
     /// Nobody asks for a while: limits on the time of an item stand still.
     fn pause(self: Pin<&mut Self>);
@@ -55,11 +55,7 @@ where
     type Output = T;
     type Error = E;
 
-    fn poll_within(
-        self: Pin<&mut Self>,
-        _: Instant,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, Error<E>>>> {
+    fn poll_within(self: Pin<&mut Self>, _: Instant, cx: &mut Context<'_>) -> Polled<Self> {
         let item = ready!(self.project().stream.poll_next(cx));
         Poll::Ready(item.map(|item| item.map_err(Error::operation)))
     }

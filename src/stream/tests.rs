@@ -620,9 +620,10 @@ async fn the_end_of_the_whole_time_is_told_with_its_cause() {
         turn.set(turn.get() + 1);
         let first = turn.get() == 1;
         async move {
-            match first {
-                true => Err::<stream::Empty<Item>, _>("refused"),
-                false => pending().await,
+            if first {
+                Err::<stream::Empty<Item>, _>("refused")
+            } else {
+                pending().await
             }
         }
     };
