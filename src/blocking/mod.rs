@@ -6,6 +6,14 @@
 //! and [`call`] for a call of a pipeline. They allow no more than the async ones, and no less:
 //! limits, retries and time limits are the same, and so is the error.
 //!
+//! | the async one | here |
+//! |---|---|
+//! | `pipeline.call(..).await` | [`call`]`(&pipeline, ..)` |
+//! | `gather(..).await` | [`run`]`(gather(..))` |
+//! | `gather(..).as_finished()`, any stream | [`iter`]`(stream)` |
+//! | `pool.get().await`, `pool.use_with(..).await` | [`run_call`]`(pool.get())`, `run_call(pool.use_with(..))` |
+//! | `lazy.get().await`, `offload.run(..).await` | `run_call` likewise |
+//!
 //! # Where it works
 //!
 //! | called from | it |
@@ -59,13 +67,36 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! A gather and a pool:
+//!
+//! ```
+//! use mainstay::{Pool, blocking, gather};
+//!
+//! async fn connect() -> std::io::Result<Vec<u32>> { Ok(Vec::new()) }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pool = Pool::builder(connect).max_size(2).build()?;
+//!     let work = (1..=10).map(|n| pool.use_with(async move |connection| {
+//!         connection.push(n);
+//!         Ok::<_, std::io::Error>(n)
+//!     }));
+//!     let done = blocking::run(gather(work).limit(4))?;
+//!     assert_eq!(done.successes().sum::<u32>(), 55);
+//!
+//!     let mut connection = blocking::run_call(pool.get())?;
+//!     connection.push(7);
+//!     Ok(())
+//! }
+//! ```
 
+mod iter;
 mod place;
 mod runtime;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::pin::pin;
 use std::process;
 use std::sync::Arc;
@@ -77,6 +108,7 @@ use crate::error::{Error, Refusal};
 use crate::operation::{Closure, Plain};
 use crate::policy::{Pipeline, Policy};
 
+pub use iter::{Iter, iter};
 pub(crate) use place::lend;
 use runtime::{Background, Home};
 
@@ -91,8 +123,8 @@ use runtime::{Background, Home};
 /// # Panics
 ///
 /// When the future does.
-pub fn run<Fut: Future>(future: Fut) -> Result<Fut::Output, Refusal> {
-    run_at(&HOME, future)
+pub fn run<F: IntoFuture>(future: F) -> Result<F::Output, Refusal> {
+    run_at(&HOME, future.into_future())
 }
 
 /// Waits for a call on this thread, with one flat error.
@@ -116,9 +148,9 @@ pub fn run<Fut: Future>(future: Fut) -> Result<Fut::Output, Refusal> {
 /// let error = blocking::run_call(never.timeout(limit)).unwrap_err();
 /// assert!(matches!(error, Error::TimedOut { after, .. } if after == limit));
 /// ```
-pub fn run_call<Fut, T, E>(call: Fut) -> Result<T, Error<E>>
+pub fn run_call<F, T, E>(call: F) -> Result<T, Error<E>>
 where
-    Fut: Future<Output = Result<T, Error<E>>>,
+    F: IntoFuture<Output = Result<T, Error<E>>>,
 {
     run(call).unwrap_or_else(|reason| Err(Error::refused(reason)))
 }

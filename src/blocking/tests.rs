@@ -320,3 +320,60 @@ fn the_death_of_the_thread_lets_its_calls_go() {
     });
     assert_eq!(served, Ok(7));
 }
+
+mod facades {
+    use super::*;
+    use crate::pool::Pool;
+    use crate::{gather, stream};
+
+    type Connect = fn() -> std::future::Ready<Result<u32, &'static str>>;
+
+    fn pool() -> Pool<Connect> {
+        let connect: Connect = || std::future::ready(Ok(7));
+        Pool::builder(connect).max_size(1).build().unwrap()
+    }
+
+    /// Trap 83: a pool is lent from, and returned to, on a plain thread.
+    #[test]
+    fn a_pool_works_on_a_plain_thread() {
+        let pool = pool();
+        for _ in 0..3 {
+            let lent = run_call(pool.get()).unwrap();
+            assert_eq!(*lent, 7);
+        }
+        let used = run_call(pool.use_with(async |object| {
+            *object += 1;
+            Ok::<_, &str>(*object)
+        }));
+        assert_eq!(used, Ok(8));
+        run(pool.close_within(std::time::Duration::from_secs(1))).unwrap();
+        assert_eq!(
+            run_call(pool.get()).unwrap_err().refusal(),
+            Some(Refusal::ShutDown)
+        );
+    }
+
+    /// Trap 83.
+    #[tokio::test]
+    async fn inside_of_a_runtime_gather_and_pool_are_refused_as_well() {
+        let inside = Refusal::InsideRuntime;
+        let pool = pool();
+        assert_eq!(run_call(pool.get()).unwrap_err().refusal(), Some(inside));
+        let two = || gather([1, 2].map(|n| async move { Ok::<_, &str>(n) }));
+        assert_eq!(run(two()).unwrap_err(), inside);
+        let mut items = iter(two().as_finished());
+        assert_eq!(items.next(), Some(Err(inside)));
+        // The stream is as it was.
+        let rest = thread::spawn(move || items.map(|item| item.unwrap().1.unwrap()).sum());
+        let sum: u32 = rest.join().unwrap();
+        assert_eq!(sum, 3);
+    }
+
+    #[test]
+    fn a_stream_with_timers_is_an_iterator() {
+        let beat = stream::every(std::time::Duration::from_millis(1));
+        assert_eq!(iter(beat).take(3).filter(Result::is_ok).count(), 3);
+        let none = gather(std::iter::empty::<std::future::Ready<Result<(), ()>>>());
+        assert_eq!(iter(none.as_finished()).count(), 0);
+    }
+}
