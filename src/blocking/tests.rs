@@ -372,7 +372,7 @@ mod facades {
     #[test]
     fn a_stream_with_timers_is_an_iterator() {
         let beat = stream::every(std::time::Duration::from_millis(1));
-        assert_eq!(iter(beat).take(3).filter(Result::is_ok).count(), 3);
+        assert!(iter(beat).take(3).all(|tick| tick.is_ok()));
         let none = gather(std::iter::empty::<std::future::Ready<Result<(), ()>>>());
         assert_eq!(iter(none.as_finished()).count(), 0);
     }

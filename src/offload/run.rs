@@ -18,8 +18,6 @@ use crate::panics::{self, caught};
 use crate::policy::{Acquire, CallContext, Permit};
 use crate::time::{self, Instant, Timer};
 
-pub(super) const NO_RUNTIME: Refusal =
-    Refusal::other("no tokio runtime has threads for blocking work here");
 const NO_THREAD: Refusal = Refusal::other("no thread could be started");
 
 /// Work for a thread, to be done once or again.
@@ -177,7 +175,7 @@ where
             match &mut self.stage {
                 Stage::Idle => {
                     if Handle::try_current().is_err() {
-                        return refuse(NO_RUNTIME, call);
+                        return refuse(Refusal::NoRuntime, call);
                     }
                     let slots = self.offload.slots.clone();
                     let wait = Wait::begin(self.offload.max_wait);
@@ -186,7 +184,7 @@ where
                 Stage::Waiting(acquire, wait) => {
                     let acquired = ready!(acquire.poll_within(call, cx));
                     let wait = wait.go_on();
-                    let runtime = Handle::try_current().map_err(|_| NO_RUNTIME);
+                    let runtime = Handle::try_current().map_err(|_| Refusal::NoRuntime);
                     let given = acquired
                         .and_then(|slot| runtime.and_then(|runtime| self.give(&runtime, slot)));
                     match given {

@@ -116,12 +116,12 @@ async fn a_result_an_error_and_a_panic_are_outcomes() {
 fn outside_of_a_runtime_it_is_refused() {
     let offload = offload(1, 1);
     let refused = spin(offload.run(|| Ok::<_, ()>(7))).unwrap_err();
-    assert_eq!(refused.refusal(), Some(super::run::NO_RUNTIME));
+    assert_eq!(refused.refusal(), Some(Refusal::NoRuntime));
     assert_eq!(offload.slots.snapshot().in_use, 0);
     // Also where it would have to wait, for which there is no timer.
     let _busy = offload.slots.try_acquire(1);
     let refused = spin(offload.run(|| Ok::<_, ()>(7))).unwrap_err();
-    assert_eq!(refused.refusal(), Some(super::run::NO_RUNTIME));
+    assert_eq!(refused.refusal(), Some(Refusal::NoRuntime));
 }
 
 /// No wait is begun that could not end before the deadline.

@@ -14,8 +14,6 @@ use tokio::task::JoinHandle;
 use crate::error::{Error, Progress, Refusal};
 use crate::panics;
 
-const NO_RUNTIME: Refusal = Refusal::other("no tokio runtime is here to run a task");
-
 /// A stream that a task of its own reads ahead: see
 /// [`Guarded::in_background`](super::Guarded::in_background).
 ///
@@ -94,7 +92,7 @@ impl<T, E> Background<T, E> {
     fn start(&mut self) -> Result<(), Refusal> {
         self.0 = match std::mem::replace(&mut self.0, Stage::Over) {
             Stage::Idle(pump, items) => {
-                let runtime = Handle::try_current().map_err(|_| NO_RUNTIME)?;
+                let runtime = Handle::try_current().map_err(|_| Refusal::NoRuntime)?;
                 Stage::Running(Task(runtime.spawn(pump)), items)
             }
             other => other,

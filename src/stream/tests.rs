@@ -384,7 +384,7 @@ fn a_runtime_that_ends_is_no_end_of_the_stream() {
     let outside = spin(all(items().in_background(1)));
     let refused = outside[0].as_ref().unwrap_err().refusal();
     assert!(
-        matches!(refused, Some(Refusal::Other { .. })),
+        matches!(refused, Some(Refusal::NoRuntime)),
         "{outside:?}"
     );
     assert_eq!(outside.len(), 1);
