@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
-use proptest::sample::Index;
 
 use super::super::snapshot::Outcome;
 use super::super::state::{Arrival, Entry, Limits, Place, Rank, State};
@@ -253,41 +252,47 @@ struct Memory {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Push(i32, bool),
-    Repoll(Index),
-    GiveUp(Index),
-    BreakOff(Index),
+    Repoll(u16),
+    GiveUp(u16),
+    BreakOff(u16),
     Hire(bool),
     Receive(bool),
-    Settle(Index, usize),
-    SettleAgain(Index),
+    Settle(u16, usize),
+    SettleAgain(u16),
     Lost,
-    Withdraw(Index, usize),
+    Withdraw(u16, usize),
     WithdrawFirst(usize),
     AwaitIdle,
-    LeaveIdle(Index),
+    LeaveIdle(u16),
     Advance(u64),
     Close,
 }
 
+/// One union of 15 strategies would clone the runner for each alternative it does not take:
+/// three plain numbers, of which the first says what they mean, are far cheaper.
 fn ops() -> impl Strategy<Value = Op> {
-    let outcome = 0..Outcome::KINDS;
-    prop_oneof![
-        6 => (-2..3i32, any::<bool>()).prop_map(|(priority, may_wait)| Op::Push(priority, may_wait)),
-        4 => any::<Index>().prop_map(Op::Repoll),
-        1 => any::<Index>().prop_map(Op::GiveUp),
-        2 => any::<Index>().prop_map(Op::BreakOff),
-        4 => prop::bool::weighted(0.9).prop_map(Op::Hire),
-        5 => prop::bool::weighted(0.9).prop_map(Op::Receive),
-        4 => (any::<Index>(), outcome.clone()).prop_map(|(at, kind)| Op::Settle(at, kind)),
-        1 => any::<Index>().prop_map(Op::SettleAgain),
-        1 => Just(Op::Lost),
-        1 => (any::<Index>(), outcome.clone()).prop_map(|(at, kind)| Op::Withdraw(at, kind)),
-        1 => outcome.prop_map(Op::WithdrawFirst),
-        1 => Just(Op::AwaitIdle),
-        1 => any::<Index>().prop_map(Op::LeaveIdle),
-        3 => (0..40u64).prop_map(Op::Advance),
-        1 => Just(Op::Close),
-    ]
+    (0..37u8, any::<u16>(), 0..120u8).prop_map(|(what, at, number)| {
+        let kind = usize::from(number) % Outcome::KINDS;
+        let flag = number % 2 == 0;
+        let mostly = number % 10 != 0;
+        match what {
+            0..6 => Op::Push(i32::from(number / 2 % 5) - 2, flag),
+            6..10 => Op::Repoll(at),
+            10 => Op::GiveUp(at),
+            11..13 => Op::BreakOff(at),
+            13..17 => Op::Hire(mostly),
+            17..22 => Op::Receive(mostly),
+            22..26 => Op::Settle(at, kind),
+            26 => Op::SettleAgain(at),
+            27 => Op::Lost,
+            28 => Op::Withdraw(at, kind),
+            29 => Op::WithdrawFirst(kind),
+            30 => Op::AwaitIdle,
+            31 => Op::LeaveIdle(at),
+            32..36 => Op::Advance(u64::from(number) % 40),
+            _ => Op::Close,
+        }
+    })
 }
 
 struct Pair {
@@ -329,7 +334,7 @@ impl Pair {
             Op::Push(priority, may_wait) => self.push(name, priority, may_wait)?,
             Op::Repoll(at) if !self.memory.places.is_empty() => self.repoll(at)?,
             Op::GiveUp(at) if !self.memory.places.is_empty() => {
-                let at = at.index(self.memory.places.len());
+                let at = usize::from(at) % self.memory.places.len();
                 let (name, _, place) = self.memory.places[at];
                 let waits = self.model.producers.iter().any(|p| p.name == name);
                 prop_assert_eq!(
@@ -356,12 +361,12 @@ impl Pair {
                 let (_, id) = self
                     .model
                     .running
-                    .swap_remove(at.index(self.model.running.len()));
+                    .swap_remove(usize::from(at) % self.model.running.len());
                 prop_assert!(self.line.settle(id, OUTCOMES[kind]));
                 self.model.ended.push(OUTCOMES[kind]);
             }
             Op::SettleAgain(at) if !self.memory.begun.is_empty() => {
-                let id = self.memory.begun[at.index(self.memory.begun.len())];
+                let id = self.memory.begun[usize::from(at) % self.memory.begun.len()];
                 if self.model.running.iter().all(|running| running.1 != id) {
                     prop_assert!(!self.line.settle(id, Outcome::Done));
                 }
@@ -397,7 +402,7 @@ impl Pair {
                 let (name, key) = self
                     .memory
                     .drains
-                    .swap_remove(at.index(self.memory.drains.len()));
+                    .swap_remove(usize::from(at) % self.memory.drains.len());
                 let waits = self.model.drains.iter().position(|d| *d == name);
                 prop_assert_eq!(self.line.leave_idle(key).is_some(), waits.is_some());
                 waits.map(|at| self.model.drains.remove(at));
@@ -440,8 +445,8 @@ impl Pair {
         Ok(())
     }
 
-    fn repoll(&mut self, at: Index) -> Result<(), TestCaseError> {
-        let at = at.index(self.memory.places.len());
+    fn repoll(&mut self, at: u16) -> Result<(), TestCaseError> {
+        let at = usize::from(at) % self.memory.places.len();
         let (name, priority, place) = self.memory.places[at];
         let (entry, after) = self.enter(name, priority, place, true);
         let promised = self.model.promised.iter().position(|p| p.name == name);
@@ -462,8 +467,8 @@ impl Pair {
         Ok(())
     }
 
-    fn break_off(&mut self, at: Index) -> Result<(), TestCaseError> {
-        let at = at.index(self.memory.places.len());
+    fn break_off(&mut self, at: u16) -> Result<(), TestCaseError> {
+        let at = usize::from(at) % self.memory.places.len();
         let (name, _, place) = self.memory.places.remove(at);
         let expected = if self.model.closed {
             (None, None)
@@ -494,10 +499,10 @@ impl Pair {
         Ok(())
     }
 
-    fn withdraw(&mut self, at: Index, outcome: Outcome) -> Result<(), TestCaseError> {
+    fn withdraw(&mut self, at: u16, outcome: Outcome) -> Result<(), TestCaseError> {
         let mut names: Vec<usize> = self.memory.ranks.keys().copied().collect();
         names.sort_unstable();
-        let name = names[at.index(names.len())];
+        let name = names[usize::from(at) % names.len()];
         let rank = self.memory.ranks[&name];
         prop_assert_eq!(self.line.withdraw(rank, outcome, |_| false), None);
         let found = self.line.withdraw(rank, outcome, |record| *record == name);
