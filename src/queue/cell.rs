@@ -170,6 +170,14 @@ impl<T, E> Cell<T, E> {
         }
     }
 
+    /// Takes the waker of whoever waits for the outcome.
+    pub(super) fn sleeper(&self) -> Option<Waker> {
+        match &mut self.life.lock().receipt {
+            Receipt::Open(waker) => waker.take(),
+            _ => None,
+        }
+    }
+
     /// Nobody holds the ticket any more: the outcome that it did not take, and its waker.
     pub(super) fn let_go(&self) -> (Option<Settled<T, E>>, Option<Waker>) {
         let mut life = self.life.lock();

@@ -2,13 +2,15 @@
 //! queue was built or first used.
 //!
 //! A runtime that has shut down drops a task at once when it is spawned. So a worker that is
-//! dropped before its first poll says that its runtime is no more.
+//! dropped before its first poll says that its runtime is no more. What waits then waits on,
+//! for the next runtime; and all who wait for it are woken once, since each of them that is
+//! polled within a runtime makes that one the home.
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::shared::Shared;
+use super::shared::{Shared, wake};
 use super::worker::Worker;
 
 /// The runtime of the workers, once one is known.
@@ -17,6 +19,8 @@ pub(super) struct Home {
     handle: Option<Handle>,
     /// Tells the runtimes apart that have been home one after another.
     serial: u64,
+    /// A worker was spawned on it and not dropped at once.
+    lived: bool,
 }
 
 impl Home {
@@ -25,6 +29,7 @@ impl Home {
         Self {
             handle: Handle::try_current().ok(),
             serial: 0,
+            lived: false,
         }
     }
 
@@ -32,14 +37,20 @@ impl Home {
         self.handle.clone()
     }
 
-    /// Forgets a runtime that has shut down, unless another is home by now.
-    fn forget(&mut self, serial: u64) -> Option<Handle> {
+    /// Forgets a runtime that has shut down, unless another is home by now; and whether it
+    /// had ever been alive.
+    fn forget(&mut self, serial: u64) -> (Option<Handle>, bool) {
         let is_meant = self.serial == serial;
-        self.handle.take_if(|_| is_meant)
+        (self.handle.take_if(|_| is_meant), is_meant && self.lived)
+    }
+
+    fn has_taken(&mut self, hired: Hired) {
+        self.lived |= self.serial == hired.serial && self.handle.is_some();
     }
 
     fn settle_in(&mut self, handle: &Handle) -> u64 {
         self.serial += 1;
+        self.lived = false;
         self.handle = Some(handle.clone());
         self.serial
     }
@@ -91,6 +102,7 @@ where
         };
         if needed {
             drop(home.spawn(Worker::new(Arc::clone(self), hired)));
+            self.home.lock().has_taken(hired);
         }
     }
 
@@ -101,21 +113,28 @@ where
     }
 
     /// A worker was dropped before it began: its runtime has shut down. The one in whose
-    /// context this happens is tried next, once. Without a runtime nothing that waits can
-    /// ever begin, so it is cancelled.
+    /// context this happens is tried next, once.
     pub(super) fn not_taken(self: &Arc<Self>, hired: Hired) {
         self.inner.lock().state.retire();
-        let dead = self.home.lock().forget(hired.serial);
+        let (dead, lived) = self.home.lock().forget(hired.serial);
         drop(dead);
         if !hired.is_last {
             if let Some((home, next)) = self.find_home() {
                 let is_last = true;
-                return self.hire(&home, Hired { is_last, ..next });
+                self.hire(&home, Hired { is_last, ..next });
             }
         }
-        let nobody = self.inner.lock().state.workers() == 0;
-        if nobody {
-            self.cancel_waiting();
+        // One that was dead when it was tried is the current one of somebody who waits:
+        // that one must not be woken for ever.
+        let was_home = lived || !hired.is_last;
+        if was_home && self.home.lock().handle.is_none() {
+            self.rouse();
         }
+    }
+
+    /// Wakes all who wait: those within a runtime have the work done there.
+    fn rouse(&self) {
+        let wakers = self.inner.lock().sleepers();
+        wake(wakers);
     }
 }

@@ -101,6 +101,14 @@ impl<J, T, E> Inner<J, T, E> {
         }
     }
 
+    /// All who wait for anything of the queue.
+    pub(super) fn sleepers(&mut self) -> Vec<Waker> {
+        let mut wakers = self.state.sleepers();
+        wakers.extend(self.state.waiting().filter_map(|cell| cell.sleeper()));
+        wakers.extend(self.outbox.reader.take());
+        wakers
+    }
+
     /// Whether there will be no outcome any more.
     pub(super) fn has_ended(&self) -> bool {
         self.state.is_closed() && self.state.is_idle()
@@ -263,10 +271,12 @@ impl<J, T, E> Shared<J, T, E> {
         self.stop_running();
     }
 
-    /// Runs what may need the context of the workers' runtime, also elsewhere.
+    /// Runs what may need the context of the workers' runtime, also elsewhere; where a
+    /// thread ends whose own memory has gone there is no context any more.
     fn at_home(&self, call: impl FnOnce()) {
         let home = self.home.lock().handle();
-        let _inside = home.as_ref().map(Handle::enter);
+        let gone = Handle::try_current().is_err_and(|e| e.is_thread_local_destroyed());
+        let _inside = home.as_ref().filter(|_| !gone).map(Handle::enter);
         call();
     }
 

@@ -102,6 +102,10 @@ impl<I, R: Clone, W> State<I, R, W> {
         self.line.is_empty() && self.running.is_empty()
     }
 
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &R> {
+        self.line.values().map(|(_, record)| record)
+    }
+
     pub(super) fn running(&self) -> impl ExactSizeIterator<Item = &R> {
         self.running.values()
     }
@@ -302,6 +306,13 @@ impl<I, R: Clone, W> State<I, R, W> {
     /// Ends a wait of [`await_idle`](Self::await_idle); its waker.
     pub(super) fn leave_idle(&mut self, key: Key) -> Option<W> {
         self.drains.remove(key)?
+    }
+
+    /// Takes the wakers of all who wait: they will give them again.
+    pub(super) fn sleepers(&mut self) -> Vec<W> {
+        let drains = self.drains.values_mut();
+        let all = drains.chain(self.producers.values_mut());
+        all.filter_map(Option::take).collect()
     }
 
     #[cfg(test)]

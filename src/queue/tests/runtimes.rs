@@ -27,7 +27,7 @@ fn what_is_pushed_outside_of_a_runtime_is_done_in_the_first_one_that_comes() {
     let [first, second, third] = [1, 2, 3].map(|n| queue.try_push(Task::Yield(n)).unwrap());
     assert_eq!(queue.snapshot().workers, 0);
     assert_eq!(runtime().block_on(first), Ok(1));
-    // That runtime has shut down; whatever it left undone was cancelled with it.
+    // That runtime has shut down, and what ran there was cancelled; what waited waits on.
     let outcome = runtime().block_on(second);
     assert!(outcome.is_ok() || outcome.unwrap_err().is_cancelled());
     drop(third);
@@ -40,13 +40,13 @@ fn what_is_pushed_outside_of_a_runtime_is_done_in_the_first_one_that_comes() {
 }
 
 #[test]
-fn when_the_runtime_shuts_down_every_item_has_an_outcome_and_the_next_one_takes_over() {
+fn when_the_runtime_shuts_down_what_runs_is_cancelled_and_what_waits_is_done_in_the_next() {
     for multi in [false, true] {
         let home = if multi { threads(2) } else { runtime() };
         let (queue, tickets) = home.block_on(async {
             let queue = tasks(2, 9);
             let mut tickets = Vec::new();
-            for task in [Task::Never, Task::Never, Task::Yield(1), Task::Never] {
+            for task in [Task::Never, Task::Never, Task::Yield(1), Task::Fail(1)] {
                 tickets.push(queue.push(task).await.unwrap());
             }
             while queue.snapshot().running < 2 {
@@ -56,13 +56,17 @@ fn when_the_runtime_shuts_down_every_item_has_an_outcome_and_the_next_one_takes_
         });
         drop(home);
         let counts = queue.snapshot();
-        assert_eq!((counts.cancelled, counts.workers), (4, 0), "{counts:?}");
+        assert_eq!((counts.cancelled, counts.waiting), (2, 2), "{counts:?}");
+        assert_eq!(counts.workers, 0);
         let next = runtime();
-        for (at, ticket) in tickets.into_iter().enumerate() {
-            let error = next.block_on(ticket).unwrap_err();
-            let attempts = u32::from(at < 2);
-            assert_eq!((error.is_cancelled(), error.attempts()), (true, attempts));
+        let outcomes = tickets.into_iter().map(|ticket| next.block_on(ticket));
+        let outcomes: Vec<_> = outcomes.collect();
+        for cancelled in &outcomes[..2] {
+            let error = cancelled.as_ref().unwrap_err();
+            assert_eq!((error.is_cancelled(), error.attempts()), (true, 1));
         }
+        let failed = Err(Error::operation(String::from("failed")));
+        assert_eq!(outcomes[2..], [Ok(1), failed]);
         next.block_on(works_on(&queue));
     }
 }
@@ -95,9 +99,9 @@ fn what_a_lost_worker_was_at_is_dropped_with_it() {
     assert_eq!(Arc::strong_count(&alive), 2);
 }
 
-/// The second worker is dropped before its first poll: what waits does not wait for it.
+/// A worker is dropped before its first poll: what waits does not wait for it.
 #[test]
-fn a_worker_that_its_runtime_never_polled_leaves_nothing_in_line() {
+fn what_a_worker_was_hired_for_that_its_runtime_never_polled_is_done_in_the_next() {
     let home = runtime();
     let (queue, ticket) = home.block_on(async {
         let queue = tasks(1, 9);
@@ -106,11 +110,8 @@ fn a_worker_that_its_runtime_never_polled_leaves_nothing_in_line() {
     });
     assert_eq!(queue.snapshot().workers, 1);
     drop(home);
-    assert_eq!(
-        (queue.snapshot().workers, queue.snapshot().cancelled),
-        (0, 1)
-    );
-    assert_eq!(runtime().block_on(ticket), Err(Error::cancelled()));
+    assert_eq!((queue.snapshot().workers, queue.snapshot().waiting), (0, 1));
+    assert_eq!(runtime().block_on(ticket), Ok(0));
 }
 
 #[test]
@@ -125,10 +126,7 @@ fn a_push_within_another_runtime_moves_the_workers_there_when_theirs_has_gone() 
         works_on(&queue).await;
     });
     drop(other);
-    // Outside of any runtime: accepted, and cancelled, since there is nobody to do it.
-    let ticket = queue.try_push(Task::Yield(3)).unwrap();
-    assert!(ticket.is_settled());
-    // By now no runtime is known, and it waits for one.
+    // Outside of any runtime: accepted, and it waits for one.
     let ticket = queue.try_push(Task::Yield(4)).unwrap();
     assert!(!ticket.is_settled());
     assert_eq!(runtime().block_on(ticket), Ok(4));
@@ -325,4 +323,134 @@ fn a_shutdown_among_producers_on_other_threads_leaves_no_item_without_an_outcome
         assert_eq!(settled.load(SeqCst) + refused.load(SeqCst), 120);
         assert_eq!(report.returned.len() as u64, counts.returned);
     }
+}
+
+struct Hold(Option<Tasks>);
+
+thread_local!(static HOLD: RefCell<Hold> = const { RefCell::new(Hold(None)) });
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+/// Trap 80: by then tokio's own thread-local has gone, and nothing can be entered.
+#[test]
+fn the_last_handle_may_be_dropped_with_the_thread_that_holds_it() {
+    let home = threads(1);
+    let handle = home.handle().clone();
+    let known = std::thread::spawn(move || {
+        HOLD.with(|_| ()); // the first to come is the last to go
+        let _inside = handle.enter();
+        let queue = tasks(1, 9);
+        queue.try_push(Task::Never).unwrap().detach();
+        while queue.snapshot().running == 0 {
+            std::thread::yield_now();
+        }
+        let shared = Arc::clone(queue.shared());
+        HOLD.with(|hold| hold.borrow_mut().0 = Some(queue));
+        shared
+    });
+    let shared = known.join().unwrap();
+    let counts = shared.inner.lock().state.snapshot();
+    assert_eq!((counts.cancelled, counts.running), (1, 0));
+}
+
+/// Trap 84: what is pushed without a runtime waits for the next one, as often as it happens.
+#[test]
+fn what_is_pushed_after_the_runtime_has_gone_waits_for_the_next_one() {
+    let home = runtime();
+    let queue = home.block_on(async { tasks(1, 9) });
+    drop(home);
+    let tickets = [1, 2, 3].map(|n| queue.try_push(Task::Yield(n)).unwrap());
+    assert!(tickets.iter().all(|ticket| !ticket.is_settled()));
+    let next = runtime();
+    for (n, ticket) in (1..).zip(tickets) {
+        assert_eq!(next.block_on(ticket), Ok(n));
+    }
+}
+
+/// Who waits in another runtime learns that the workers' one has gone, and has the work done
+/// there: whatever it waits for.
+#[test]
+fn those_who_wait_in_another_runtime_take_the_work_over_when_the_workers_one_ends() {
+    for what in 0..4 {
+        let (home, other) = (threads(1), runtime());
+        let queue = home
+            .block_on(async {
+                Queue::builder()
+                    .workers(1)
+                    .capacity(1)
+                    .outcomes(9)
+                    .build(handler)
+            })
+            .unwrap();
+        let mut outcomes = queue.outcomes().unwrap();
+        let running = queue.try_push(Task::Never).unwrap();
+        while queue.snapshot().running == 0 {
+            std::thread::yield_now();
+        }
+        let waiting = queue.try_push(Task::Yield(2)).unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        let waits = std::thread::spawn(move || {
+            other.block_on(async {
+                let mut waiting = Some(waiting).filter(|_| what == 0);
+                let push = queue.push(Task::Yield(3));
+                let waited = async {
+                    match what {
+                        0 => assert_eq!(waiting.take().unwrap().await, Ok(2)),
+                        1 => queue.drained().await,
+                        2 => assert_eq!(push.await.unwrap().await, Ok(3)),
+                        _ => while outcomes.next().await.unwrap().1.is_err() {},
+                    }
+                };
+                let mut waited = pin!(waited);
+                poll_fn(|cx| Poll::Ready(assert!(waited.as_mut().poll(cx).is_pending()))).await;
+                begun.send(()).unwrap();
+                let limit = Duration::from_secs(20);
+                tokio::time::timeout(limit, waited).await.unwrap();
+            });
+        });
+        has_begun.recv().unwrap();
+        // The item that runs goes unasked with its runtime.
+        if what == 3 {
+            running.detach();
+            drop(home);
+        } else {
+            drop(home);
+            let error = runtime().block_on(running).unwrap_err();
+            assert_eq!((error.is_cancelled(), error.attempts()), (true, 1));
+        }
+        waits.join().unwrap();
+    }
+}
+
+/// The handle of a runtime that has shut down can still poll: whoever does so waits, and does
+/// not spin.
+#[test]
+fn a_ticket_polled_in_the_context_of_a_dead_runtime_waits() {
+    let home = threads(1);
+    let dead = home.handle().clone();
+    let queue = home.block_on(async { tasks(1, 9) });
+    drop(home);
+    let mut ticket = queue.try_push(Task::Yield(1)).unwrap();
+    let polls = AtomicU64::new(0);
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let done = dead.block_on(poll_fn(|cx| {
+                if polls.fetch_add(1, SeqCst) == 1_000 {
+                    tell.send(()).unwrap();
+                    return Poll::Ready(Err(Error::cancelled()));
+                }
+                std::pin::Pin::new(&mut ticket).poll(cx)
+            }));
+            assert_eq!(done, Err(Error::cancelled()));
+        });
+        let spins = told.recv_timeout(Duration::from_millis(200));
+        assert!(spins.is_err(), "it spins");
+        queue.abort();
+    });
+    assert!(polls.load(SeqCst) < 10);
 }
