@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::home::Home;
-use super::job::{self, IntoDynPipeline, Job, Start};
+use super::job::{IntoDynPipeline, Job};
 use super::outbox::Outbox;
 use super::shared::{Inner, OnProgress, Shared};
 use super::snapshot::QueueSnapshot;
+use super::start::{self, Start};
 use super::state::{Limits, State};
 use super::{Owner, Queue, Side};
 use crate::config::{ConfigError, require};
@@ -80,8 +81,7 @@ impl QueueBuilder {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let start = job::once(move |item, _| handler(item));
-        self.finish(start, false)
+        self.finish(start::once(handler), false)
     }
 
     /// As [`build`](Self::build), for a handler that can be asked to end: it gets a [`Job`].
@@ -97,8 +97,7 @@ impl QueueBuilder {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let start = job::once(handler);
-        self.finish(start, true)
+        self.finish(start::once_with(handler), true)
     }
 }
 
@@ -118,11 +117,14 @@ impl<P> QueueBuilder<Through<P>> {
         E: Send + 'static,
     {
         let (builder, pipeline) = self.split();
-        let start = job::through(pipeline.into_dyn(), move |item, _| handler(item));
+        let start = start::through(pipeline.into_dyn(), handler);
         builder.finish(start, false)
     }
 
-    /// As [`QueueBuilder::build_with`]; the handler makes the future of one attempt.
+    /// As [`QueueBuilder::build_with`]; the handler makes the future of one attempt. An item
+    /// that is asked to end makes no further one: it ends where it is when it waits to be
+    /// tried again or for a policy's permit, and else with the attempt under way, whose
+    /// result is the item's as it stands: no policy hears of it.
     ///
     /// # Errors
     ///
@@ -137,7 +139,7 @@ impl<P> QueueBuilder<Through<P>> {
         E: Send + 'static,
     {
         let (builder, pipeline) = self.split();
-        let start = job::through(pipeline.into_dyn(), handler);
+        let start = start::through_with(pipeline.into_dyn(), handler);
         builder.finish(start, true)
     }
 

@@ -4,6 +4,7 @@
 //! after the other and ends when there is none: while there is nothing to do there are no
 //! tasks, and nothing has to be woken.
 
+mod asked;
 mod builder;
 mod cell;
 mod component;
@@ -15,6 +16,7 @@ mod outcomes;
 mod push;
 mod shared;
 mod snapshot;
+mod start;
 mod state;
 #[cfg(test)]
 mod tests;

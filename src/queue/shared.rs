@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::cell::{Cell, Delivery, Settled};
 use super::home::Home;
-use super::job::Start;
 use super::outbox::Outbox;
 use super::snapshot::{Outcome, QueueSnapshot};
+use super::start::Start;
 use super::state::{Arrival, Entry, Place, State};
 use crate::error::{Error, Progress};
 use crate::panics::{caught, message};

@@ -234,10 +234,6 @@ impl<I, R: Clone, W> State<I, R, W> {
         self.workers -= 1;
     }
 
-    pub(super) fn workers(&self) -> usize {
-        self.workers
-    }
-
     /// Takes the first item out of the line, to run it, if one may begin; and who is to be
     /// woken, as there is room now. Without an item the worker that asks retires.
     pub(super) fn receive(&mut self, room: usize) -> Option<(I, R, Option<W>)> {

@@ -1,5 +1,6 @@
 //! Tests of the queue from inside.
 
+mod asked;
 mod behaviour;
 mod drops;
 mod model;

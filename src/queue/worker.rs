@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use super::cell::{Running, Settled, Step};
 use super::home::Hired;
-use super::job::Beginning;
 use super::shared::{Record, Shared, cancelled, discard, wake};
+use super::start::Beginning;
 use crate::error::Error;
 use crate::panics::{Payload, caught, message, poll_caught};
 

@@ -1,0 +1,147 @@
+//! How an item becomes a future: the four forms of a handler.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::asked::{Asked, Watch};
+use super::cell::{Running, Settled};
+use super::job::Job;
+use super::shared::Record;
+use crate::operation::poll_slot;
+use crate::policy::{Attempt, CallContext, DynPipeline};
+
+/// Makes an item's future.
+pub(super) type Start<J, T, E> = Arc<dyn Fn(J, Beginning<T, E>) -> Running<T, E> + Send + Sync>;
+
+/// An item that is about to begin: it counts its attempts.
+pub(super) struct Beginning<T, E> {
+    cell: Record<T, E>,
+}
+
+impl<T, E> Beginning<T, E> {
+    pub(super) const fn new(cell: Record<T, E>) -> Self {
+        Self { cell }
+    }
+
+    fn count_attempt(&self) {
+        self.cell.count_attempt();
+    }
+
+    fn attempt_as(&self, attempt: Attempt) -> Job {
+        self.count_attempt();
+        let token = self.cell.token.clone().unwrap_or_default();
+        Job::new(self.cell.id(), attempt, token)
+    }
+}
+
+pin_project! {
+    /// A handler's future whose error is one of a call.
+    struct Plainly<Fut> {
+        // Until it has ended: a panic of its drop is the item's as well.
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<Fut, T, E> Future for Plainly<Fut>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Output = Settled<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        poll_slot(self.project().future, cx)
+    }
+}
+
+/// A handler that is called once for each item.
+pub(super) fn once<J, T, E, F, Fut>(handler: F) -> Start<J, T, E>
+where
+    F: Fn(J) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    Arc::new(move |item, beginning: Beginning<T, E>| {
+        beginning.count_attempt();
+        let future = Some(handler(item));
+        Box::pin(Plainly { future })
+    })
+}
+
+/// As [`once`], for a handler that takes a [`Job`].
+pub(super) fn once_with<J, T, E, F, Fut>(handler: F) -> Start<J, T, E>
+where
+    F: Fn(J, Job) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    Arc::new(move |item, beginning: Beginning<T, E>| {
+        let job = beginning.attempt_as(CallContext::root().to_attempt());
+        let future = Some(handler(item, job));
+        Box::pin(Plainly { future })
+    })
+}
+
+/// A handler that is called for each attempt that the pipeline wants.
+pub(super) fn through<J, T, E, F, Fut>(pipeline: DynPipeline<T, E>, handler: F) -> Start<J, T, E>
+where
+    J: Clone + Send + 'static,
+    F: Fn(J) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Arc::new(move |item: J, beginning: Beginning<T, E>| {
+        let (handler, pipeline) = (Arc::clone(&handler), pipeline.clone());
+        let attempts = move || {
+            let item = item.clone();
+            beginning.count_attempt();
+            handler(item)
+        };
+        Box::pin(async move { pipeline.call(attempts).await })
+    })
+}
+
+/// As [`through`], for a handler that takes a [`Job`]: the item can be asked to end wherever
+/// it is in the pipeline.
+pub(super) fn through_with<J, T, E, F, Fut>(
+    pipeline: DynPipeline<T, E>,
+    handler: F,
+) -> Start<J, T, E>
+where
+    J: Clone + Send + 'static,
+    F: Fn(J, Job) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Arc::new(move |item: J, beginning: Beginning<T, E>| {
+        let (handler, pipeline) = (Arc::clone(&handler), pipeline.clone());
+        let cell = Arc::clone(&beginning.cell);
+        let watch = Arc::new(Watch::new(cell.token.clone().unwrap_or_default()));
+        let watched = Arc::clone(&watch);
+        let attempts = move |attempt| {
+            watched.attempt(|| {
+                let item = item.clone();
+                handler(item, beginning.attempt_as(attempt))
+            })
+        };
+        let call = async move { pipeline.call_with(attempts).await };
+        Box::pin(Asked::new(call, watch, cell))
+    })
+}
+
+impl<T, E> fmt::Debug for Beginning<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Beginning").finish_non_exhaustive()
+    }
+}
