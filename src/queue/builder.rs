@@ -5,10 +5,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::after::{Callbacks, OnProgress};
 use super::home::Home;
 use super::job::{IntoDynPipeline, Job};
 use super::outbox::Outbox;
-use super::shared::{Inner, OnProgress, Shared};
+use super::shared::{Inner, Shared};
 use super::snapshot::QueueSnapshot;
 use super::start::{self, Start};
 use super::state::{Limits, State};
@@ -195,12 +196,15 @@ impl<P> QueueBuilder<P> {
         self
     }
 
-    /// Calls `tell` with the counts after each outcome. It runs on the worker's task, or
-    /// with whoever cancels, and should be short; a panic in it is caught and forgotten.
+    /// Calls `tell` with the counts after each outcome, and once for all that are ended
+    /// together (by a [shutdown](super::Queue::shutdown), for one); before anyone is woken
+    /// by what it tells. It runs on the worker's task, or with whoever cancels, who waits
+    /// for it: it should be short. A panic in it is caught and forgotten.
+    ///
     /// With several threads the calls may come out of order: what has more
     /// [settled](QueueSnapshot::settled) is newer.
     pub fn on_progress(mut self, tell: impl Fn(QueueSnapshot) + Send + Sync + 'static) -> Self {
-        self.on_progress = Some(Box::new(tell));
+        self.on_progress = Some(Arc::new(tell));
         self
     }
 
@@ -234,12 +238,14 @@ impl<P> QueueBuilder<P> {
             inner: Lock::new(Inner {
                 state: State::new(limits),
                 outbox: Outbox::new(self.outcomes),
+                callbacks: Some(Callbacks {
+                    start,
+                    on_progress: self.on_progress,
+                }),
             }),
-            start,
             asks,
             max_wait: self.max_wait,
             ages: self.ageing.is_some(),
-            on_progress: self.on_progress,
             home: Lock::new(Home::here()),
         });
         let owner = Arc::new(Owner { shared });

@@ -131,6 +131,12 @@ impl<T, E> Cell<T, E> {
         None
     }
 
+    /// There will be no further poll: the waker of its worker, which is as large as the
+    /// worker's task and must not stay for as long as the ticket.
+    pub(super) fn release(&self) -> Option<Waker> {
+        self.life.lock().worker.take()
+    }
+
     /// Takes the future out for good, with the waker of its worker. Where it is being
     /// polled, or has not been made, the worker is told to stop.
     pub(super) fn stop(&self) -> Option<(Running<T, E>, Option<Waker>)> {

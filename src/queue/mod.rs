@@ -4,6 +4,7 @@
 //! after the other and ends when there is none: while there is nothing to do there are no
 //! tasks, and nothing has to be woken.
 
+mod after;
 mod asked;
 mod builder;
 mod cell;
@@ -40,7 +41,7 @@ pub use ticket::Ticket;
 
 use crate::error::Refusal;
 use crate::time::{self, Instant, Timer};
-use shared::{Shared, cancelled};
+use shared::Shared;
 use snapshot::Outcome;
 use state::{Arrival, Entry, Place};
 
@@ -202,9 +203,7 @@ impl<J, T, E> Queue<J, T, E> {
     /// aborted. It does not close the queue.
     pub fn cancel(&self) {
         self.shared().cancel_waiting();
-        for cell in self.shared().running() {
-            self.shared().ask(&cell);
-        }
+        self.shared().ask(&self.shared().running());
     }
 
     /// Ends what is in it here and now: what waits, and what runs, is dropped before this
@@ -358,10 +357,7 @@ where
         let returned = self.take_waiting();
         self.shared().stop_running();
         let still_running = self.shared().running();
-        for cell in &still_running {
-            let attempts = cell.attempts();
-            self.shared().settle(cell, Err(cancelled(attempts)));
-        }
+        self.shared().settle_cancelled(&still_running);
         QueueReport {
             counts: self.snapshot(),
             returned,

@@ -8,29 +8,25 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::after::{After, Callbacks};
 use super::cell::{Cell, Delivery, Settled};
 use super::home::Home;
 use super::outbox::Outbox;
-use super::snapshot::{Outcome, QueueSnapshot};
+use super::snapshot::Outcome;
 use super::start::Start;
 use super::state::{Arrival, Entry, Place, State};
 use crate::error::{Error, Progress};
 use crate::panics::{caught, message};
 use crate::sync::Lock;
 
-/// A callback that is told the counts.
-pub(super) type OnProgress = Box<dyn Fn(QueueSnapshot) + Send + Sync>;
-
 pub(super) type Record<T, E> = Arc<Cell<T, E>>;
 
 pub(super) struct Shared<J, T, E> {
     pub(super) inner: Lock<Inner<J, T, E>>,
-    pub(super) start: Start<J, T, E>,
     /// Whether the handler is given a token by which it can be asked to end.
     pub(super) asks: bool,
     pub(super) max_wait: Duration,
     pub(super) ages: bool,
-    pub(super) on_progress: Option<OnProgress>,
     pub(super) home: Lock<Home>,
 }
 
@@ -38,6 +34,8 @@ pub(super) struct Shared<J, T, E> {
 pub(super) struct Inner<J, T, E> {
     pub(super) state: State<J, Record<T, E>, Waker>,
     pub(super) outbox: Outbox<T, E>,
+    /// Until the queue is closed and has nothing left.
+    pub(super) callbacks: Option<Callbacks<J, T, E>>,
 }
 
 /// Drops a user's value, whose drop may panic where nobody can do anything about it.
@@ -78,26 +76,34 @@ impl<J, T, E> Inner<J, T, E> {
         self.state.needs_worker(self.room())
     }
 
-    /// Hands an outcome over; `Err` holds one that nobody wants, to be dropped.
-    fn deliver(
-        &mut self,
-        cell: &Cell<T, E>,
-        outcome: Settled<T, E>,
-        wake: &mut Vec<Waker>,
-    ) -> Result<(), Settled<T, E>> {
-        let waker = match cell.deliver(outcome) {
-            Delivery::Delivered(waker) => waker,
-            Delivery::NoTicket(outcome) => self.outbox.put(cell.id(), outcome)?,
-        };
-        wake.extend(waker);
-        Ok(())
+    /// Hands an outcome over.
+    fn deliver(&mut self, cell: &Cell<T, E>, outcome: Settled<T, E>, after: &mut After<J, T, E>) {
+        after.settled = true;
+        match cell.deliver(outcome) {
+            Delivery::Delivered(waker) => after.wakers.extend(waker),
+            Delivery::NoTicket(outcome) => self.keep(cell.id(), outcome, after),
+        }
     }
 
-    /// Whom the end of all work concerns, if it is reached.
-    fn ended(&mut self, wake: &mut Vec<Waker>) {
-        wake.extend(self.state.take_drained());
+    /// Keeps an outcome for the stream, if there is one. Of several in one change none may
+    /// hold anything of a user's.
+    pub(super) fn keep(&mut self, id: u64, outcome: Settled<T, E>, after: &mut After<J, T, E>) {
+        match self.outbox.put(id, outcome) {
+            Ok(reader) => after.wakers.extend(reader),
+            Err(unwanted) => after.unwanted = Some(unwanted),
+        }
+    }
+
+    /// What every change may have led to: that there is nothing to do, or never will be.
+    fn conclude(&mut self, after: &mut After<J, T, E>) {
+        after.wakers.extend(self.state.take_drained());
+        let tell = self.callbacks.as_ref().filter(|_| after.settled);
+        if let Some(tell) = tell.and_then(|callbacks| callbacks.on_progress.clone()) {
+            after.told = Some((tell, self.state.snapshot()));
+        }
         if self.has_ended() {
-            wake.extend(self.outbox.reader.take());
+            after.wakers.extend(self.outbox.reader.take());
+            after.over = self.callbacks.take();
         }
     }
 
@@ -146,83 +152,94 @@ impl<J, T, E> Shared<J, T, E> {
         left.is_ok() // its waker is dropped out of the lock
     }
 
+    /// Changes the state, and does without the lock what follows from it.
+    pub(super) fn change<R>(
+        &self,
+        change: impl FnOnce(&mut Inner<J, T, E>, &mut After<J, T, E>) -> R,
+    ) -> R {
+        let mut after = After::nothing();
+        let mut inner = self.inner.lock();
+        let result = change(&mut inner, &mut after);
+        inner.conclude(&mut after);
+        drop(inner);
+        after.carry_out();
+        result
+    }
+
     /// A producer who waits goes away.
     pub(super) fn break_off(&self, place: &mut Place) {
         let place = place.take();
-        let (left, promised) = self.inner.lock().state.break_off(place);
-        wake(promised);
+        let left = self.change(|inner, after| {
+            let (left, promised) = inner.state.break_off(place);
+            after.wakers.extend(promised);
+            left
+        });
         discard(left);
     }
 
     /// The next item, if one may begin; else the worker that asks has retired.
-    pub(super) fn receive(&self) -> Option<(J, Record<T, E>, Option<Waker>)> {
-        let mut inner = self.inner.lock();
-        let room = inner.room();
-        inner.state.receive(room)
+    pub(super) fn receive(&self) -> Option<(J, Record<T, E>, Start<J, T, E>)> {
+        self.change(|inner, after| {
+            let room = inner.room();
+            let (item, cell, promised) = inner.state.receive(room)?;
+            after.wakers.extend(promised);
+            let Some(callbacks) = &inner.callbacks else {
+                unreachable!("a queue has its handler while it has an item");
+            };
+            Some((item, cell, Arc::clone(&callbacks.start)))
+        })
     }
 
     /// Gives an item that runs its outcome, unless it has one.
     pub(super) fn settle(&self, cell: &Cell<T, E>, result: Settled<T, E>) {
-        let mut inner = self.inner.lock();
-        if !inner.state.settle(cell.id(), Outcome::of(&result)) {
-            drop(inner);
-            return discard(result);
-        }
-        let mut wakers = Vec::new();
-        let unwanted = inner.deliver(cell, result, &mut wakers).err();
-        inner.ended(&mut wakers);
-        let counts = self.counts(&inner);
-        drop(inner);
-        wake(wakers);
-        self.report(counts);
-        discard(unwanted);
+        let late = self.change(|inner, after| {
+            if !inner.state.settle(cell.id(), Outcome::of(&result)) {
+                return Some(result);
+            }
+            inner.deliver(cell, result, after);
+            None
+        });
+        discard(late);
+    }
+
+    /// As [`settle`](Self::settle), for many that end as cancelled.
+    pub(super) fn settle_cancelled(&self, cells: &[Record<T, E>]) {
+        self.change(|inner, after| {
+            for cell in cells {
+                if inner.state.settle(cell.id(), Outcome::Cancelled) {
+                    inner.deliver(cell, Err(cancelled(cell.attempts())), after);
+                }
+            }
+        });
     }
 
     /// Takes an item out that waits; it has not begun.
     pub(super) fn withdraw(&self, cell: &Record<T, E>, outcome: Outcome) -> Option<J> {
-        let mut inner = self.inner.lock();
-        let is_meant = |record: &Record<T, E>| Arc::ptr_eq(record, cell);
-        let (item, _, promised) = inner.state.withdraw(cell.rank, outcome, is_meant)?;
-        let mut wakers = Vec::from_iter(promised);
-        let unwanted = inner.deliver(cell, Err(cancelled(0)), &mut wakers).err();
-        inner.ended(&mut wakers);
-        let counts = self.counts(&inner);
-        drop(inner);
-        wake(wakers);
-        self.report(counts);
-        drop(unwanted); // it holds nothing of a user's
-        Some(item)
+        self.change(|inner, after| {
+            let is_meant = |record: &Record<T, E>| Arc::ptr_eq(record, cell);
+            let (item, _, promised) = inner.state.withdraw(cell.rank, outcome, is_meant)?;
+            after.wakers.extend(promised);
+            inner.deliver(cell, Err(cancelled(0)), after);
+            Some(item)
+        })
     }
 
     /// Takes everything out that waits; nothing of it has begun.
     pub(super) fn empty(&self, outcome: Outcome) -> Vec<J> {
-        let mut inner = self.inner.lock();
-        let (mut items, mut wakers) = (Vec::new(), Vec::new());
-        let mut records = Vec::new();
-        while let Some((item, cell, promised)) = inner.state.withdraw_first(outcome) {
-            items.push(item);
-            wakers.extend(promised);
-            // What is not wanted holds nothing of a user's: it may be dropped here.
-            let _ = inner.deliver(&cell, Err(cancelled(0)), &mut wakers);
-            records.push(cell);
-        }
-        inner.ended(&mut wakers);
-        let counts = self.counts(&inner);
-        drop(inner);
-        wake(wakers);
-        if !items.is_empty() {
-            self.report(counts);
-        }
-        items
+        self.change(|inner, after| {
+            let mut items = Vec::new();
+            while let Some((item, cell, promised)) = inner.state.withdraw_first(outcome) {
+                items.push(item);
+                after.wakers.extend(promised);
+                inner.deliver(&cell, Err(cancelled(0)), after);
+            }
+            items
+        })
     }
 
     /// Lets nothing in any more.
     pub(super) fn close(&self) {
-        let mut inner = self.inner.lock();
-        let mut wakers = inner.state.close();
-        inner.ended(&mut wakers);
-        drop(inner);
-        wake(wakers);
+        self.change(|inner, after| after.wakers.extend(inner.state.close()));
     }
 
     /// Cancels what waits.
@@ -235,33 +252,37 @@ impl<J, T, E> Shared<J, T, E> {
         inner.state.running().cloned().collect()
     }
 
-    /// Asks a running item to end where its handler can be asked; else stops it.
-    pub(super) fn ask(&self, cell: &Record<T, E>) {
-        match &cell.token {
-            Some(token) => cancel_token(token),
-            None => self.stop(cell),
+    /// Asks running items to end where the handler can be asked; else stops them.
+    pub(super) fn ask(&self, cells: &[Record<T, E>]) {
+        if !self.asks {
+            return self.stop(cells);
+        }
+        for token in cells.iter().filter_map(|cell| cell.token.as_ref()) {
+            cancel_token(token);
         }
     }
 
-    /// Drops what is running of an item, here and now; what is being polled on another
-    /// thread is dropped there, after that poll.
-    pub(super) fn stop(&self, cell: &Record<T, E>) {
-        if let Some(token) = &cell.token {
-            cancel_token(token);
+    /// Drops what is running of these items, here and now; what is being polled on another
+    /// thread is dropped there, after that poll. Progress is told once for all of them.
+    pub(super) fn stop(&self, cells: &[Record<T, E>]) {
+        let (mut stopped, mut workers) = (Vec::new(), Vec::new());
+        for cell in cells {
+            if let Some(token) = &cell.token {
+                cancel_token(token);
+            }
+            if let Some((future, worker)) = cell.stop() {
+                self.at_home(|| discard(future));
+                stopped.push(Arc::clone(cell));
+                workers.extend(worker);
+            }
         }
-        let Some((future, worker)) = cell.stop() else {
-            return;
-        };
-        self.at_home(|| discard(future));
-        self.settle(cell, Err(cancelled(cell.attempts())));
-        wake(worker);
+        self.settle_cancelled(&stopped);
+        wake(workers);
     }
 
     /// Stops everything that runs.
     pub(super) fn stop_running(&self) {
-        for cell in self.running() {
-            self.stop(&cell);
-        }
+        self.stop(&self.running());
     }
 
     /// The last handle has gone.
@@ -278,18 +299,5 @@ impl<J, T, E> Shared<J, T, E> {
         let gone = Handle::try_current().is_err_and(|e| e.is_thread_local_destroyed());
         let _inside = home.as_ref().filter(|_| !gone).map(Handle::enter);
         call();
-    }
-
-    fn counts(&self, inner: &Inner<J, T, E>) -> Option<QueueSnapshot> {
-        self.on_progress.as_ref().map(|_| inner.state.snapshot())
-    }
-
-    fn report(&self, counts: Option<QueueSnapshot>) {
-        let Some((tell, counts)) = self.on_progress.as_ref().zip(counts) else {
-            return;
-        };
-        if let Err(panic) = caught(|| tell(counts)) {
-            message(panic);
-        }
     }
 }

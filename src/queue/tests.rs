@@ -3,6 +3,7 @@
 mod asked;
 mod behaviour;
 mod drops;
+mod lives;
 mod model;
 mod runtimes;
 

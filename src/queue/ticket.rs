@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Owner;
 use super::cell::Settled;
-use super::shared::{Record, discard, wake};
+use super::shared::{Record, discard};
 use super::snapshot::Outcome;
 use crate::error::Error;
 
@@ -37,23 +37,23 @@ where
     fn cancel(&self, cell: &Record<T, E>) {
         match self.shared.withdraw(cell, Outcome::Cancelled) {
             Some(item) => discard(item),
-            None => self.shared.ask(cell),
+            None => self.shared.ask(std::slice::from_ref(cell)),
         }
     }
 
     fn abort(&self, cell: &Record<T, E>) {
         match self.shared.withdraw(cell, Outcome::Cancelled) {
             Some(item) => discard(item),
-            None => self.shared.stop(cell),
+            None => self.shared.stop(std::slice::from_ref(cell)),
         }
     }
 
     fn pass_on(&self, id: u64, outcome: Settled<T, E>) {
-        let passed = self.shared.inner.lock().outbox.put(id, outcome);
-        match passed {
-            Ok(reader) => wake(reader),
-            Err(unwanted) => drop(unwanted),
-        }
+        let unwanted = self.shared.change(|inner, after| {
+            inner.keep(id, outcome, after);
+            after.unwanted.take()
+        });
+        drop(unwanted); // its panic is the ticket's owner's
     }
 
     fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Option<(u64, Settled<T, E>)>> {

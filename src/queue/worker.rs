@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use super::cell::{Running, Settled, Step};
 use super::home::Hired;
-use super::shared::{Record, Shared, cancelled, discard, wake};
+use super::shared::{Record, Shared, cancelled, discard};
 use super::start::Beginning;
 use crate::error::Error;
 use crate::panics::{Payload, caught, message, poll_caught};
@@ -51,19 +51,20 @@ where
 
     /// Takes the next item and begins it; `false` when there is none.
     fn begin(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
-        let Some((item, cell, producer)) = self.shared.receive() else {
+        let Some((item, cell, start)) = self.shared.receive() else {
             self.stage = Stage::Retired;
             return None;
         };
         self.current = Some(Arc::clone(&cell));
-        wake(producer);
         if cell.is_stopped() {
             discard(item);
             self.settle(&cell, Err(cancelled(0)));
             return Some(Poll::Ready(()));
         }
         let beginning = Beginning::new(Arc::clone(&cell));
-        Some(match caught(|| (self.shared.start)(item, beginning)) {
+        let begun = caught(|| start(item, beginning));
+        discard(start);
+        Some(match begun {
             Ok(future) => self.drive(&cell, future, false, cx),
             Err(panic) => {
                 self.settle(&cell, Err(panicked(panic, cell.attempts())));
@@ -106,6 +107,7 @@ where
             Poll::Ready(result) => Some(result),
         };
         discard(future);
+        discard(cell.release());
         let result = match result {
             Some(Ok(result)) => result,
             Some(Err(panic)) => Err(panicked(panic, cell.attempts())),
@@ -162,7 +164,7 @@ where
 {
     fn drop(&mut self) {
         if let Some(cell) = self.current.take() {
-            self.shared.stop(&cell);
+            self.shared.stop(std::slice::from_ref(&cell));
             // It had not come so far, or somebody else is dropping it.
             self.shared.settle(&cell, Err(cancelled(cell.attempts())));
         }
