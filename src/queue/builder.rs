@@ -188,9 +188,12 @@ impl<P> QueueBuilder<P> {
     }
 
     /// Keeps the outcomes of items without a ticket for
-    /// [`Queue::outcomes`](super::Queue::outcomes), `bound` at most: no item begins while
-    /// there would be no room for its outcome. Default: they are dropped; only their counts
-    /// stay.
+    /// [`Queue::outcomes`](super::Queue::outcomes). No item begins while `bound` outcomes are
+    /// unread. Those that run by then add theirs, as do items that end unbegun and tickets
+    /// dropped late; what exceeds the bound takes up places of the
+    /// [capacity](Self::capacity) until it is read. So `bound + workers - 1 + capacity` are
+    /// kept at most, beside what tickets have held. Default: outcomes without a ticket are
+    /// dropped; only their counts stay.
     pub fn outcomes(mut self, bound: usize) -> Self {
         self.outcomes = Some(bound);
         self

@@ -97,8 +97,8 @@ where
     fn hire(self: &Arc<Self>, home: &Handle, hired: Hired) {
         let needed = {
             let mut inner = self.inner.lock();
-            let room = inner.room();
-            inner.state.hire(room)
+            let open = inner.outbox.has_room();
+            inner.state.hire(open)
         };
         if needed {
             drop(home.spawn(Worker::new(Arc::clone(self), hired)));

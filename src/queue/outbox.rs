@@ -1,8 +1,8 @@
 //! Outcomes for which nobody holds a ticket, until the stream takes them.
 //!
-//! Invariant: an item begins only while there is room for its outcome; so the outbox holds
-//! at most its bound, the items that ended without having begun, and what tickets have
-//! passed on.
+//! Invariant: an item begins only while fewer outcomes than the bound are kept. What comes on
+//! top (of those that run by then, of those that end unbegun, of tickets that are dropped
+//! late) takes up places in the line, so that the kept do not become more and more.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -35,11 +35,15 @@ impl<T, E> Outbox<T, E> {
         self.bound.is_some() && !std::mem::replace(&mut self.taken, true)
     }
 
-    /// How many more items may begin beside those that run.
-    pub(super) fn room(&self, running: usize) -> usize {
-        self.bound.map_or(usize::MAX, |bound| {
-            bound.saturating_sub(self.buffer.len().saturating_add(running))
-        })
+    /// Whether items may begin.
+    pub(super) fn has_room(&self) -> bool {
+        self.bound.is_none_or(|bound| self.buffer.len() < bound)
+    }
+
+    /// How many outcomes are kept beyond the bound.
+    pub(super) fn excess(&self) -> usize {
+        let bound = self.bound.unwrap_or(usize::MAX);
+        self.buffer.len().saturating_sub(bound)
     }
 
     /// Keeps the outcome, and says who is to be woken; or gives it back, to be dropped.

@@ -67,13 +67,8 @@ pub(super) fn cancelled<E>(attempts: u32) -> Error<E> {
 }
 
 impl<J, T, E> Inner<J, T, E> {
-    /// How many more items may begin.
-    pub(super) fn room(&self) -> usize {
-        self.outbox.room(self.state.running().len())
-    }
-
     pub(super) fn needs_worker(&self) -> bool {
-        self.state.needs_worker(self.room())
+        self.state.needs_worker(self.outbox.has_room())
     }
 
     /// Hands an outcome over.
@@ -94,8 +89,11 @@ impl<J, T, E> Inner<J, T, E> {
         }
     }
 
-    /// What every change may have led to: that there is nothing to do, or never will be.
+    /// What every change may have led to: that there is room, nothing to do, or nothing any
+    /// more.
     fn conclude(&mut self, after: &mut After<J, T, E>) {
+        let excess = self.outbox.excess();
+        self.state.make_room(excess, &mut after.wakers);
         after.wakers.extend(self.state.take_drained());
         let tell = self.callbacks.as_ref().filter(|_| after.settled);
         if let Some(tell) = tell.and_then(|callbacks| callbacks.on_progress.clone()) {
@@ -169,20 +167,15 @@ impl<J, T, E> Shared<J, T, E> {
     /// A producer who waits goes away.
     pub(super) fn break_off(&self, place: &mut Place) {
         let place = place.take();
-        let left = self.change(|inner, after| {
-            let (left, promised) = inner.state.break_off(place);
-            after.wakers.extend(promised);
-            left
-        });
+        let left = self.change(|inner, _| inner.state.break_off(place));
         discard(left);
     }
 
     /// The next item, if one may begin; else the worker that asks has retired.
     pub(super) fn receive(&self) -> Option<(J, Record<T, E>, Start<J, T, E>)> {
-        self.change(|inner, after| {
-            let room = inner.room();
-            let (item, cell, promised) = inner.state.receive(room)?;
-            after.wakers.extend(promised);
+        self.change(|inner, _| {
+            let open = inner.outbox.has_room();
+            let (item, cell) = inner.state.receive(open)?;
             let Some(callbacks) = &inner.callbacks else {
                 unreachable!("a queue has its handler while it has an item");
             };
@@ -217,8 +210,7 @@ impl<J, T, E> Shared<J, T, E> {
     pub(super) fn withdraw(&self, cell: &Record<T, E>, outcome: Outcome) -> Option<J> {
         self.change(|inner, after| {
             let is_meant = |record: &Record<T, E>| Arc::ptr_eq(record, cell);
-            let (item, _, promised) = inner.state.withdraw(cell.rank, outcome, is_meant)?;
-            after.wakers.extend(promised);
+            let (item, _) = inner.state.withdraw(cell.rank, outcome, is_meant)?;
             inner.deliver(cell, Err(cancelled(0)), after);
             Some(item)
         })
@@ -228,9 +220,8 @@ impl<J, T, E> Shared<J, T, E> {
     pub(super) fn empty(&self, outcome: Outcome) -> Vec<J> {
         self.change(|inner, after| {
             let mut items = Vec::new();
-            while let Some((item, cell, promised)) = inner.state.withdraw_first(outcome) {
+            while let Some((item, cell)) = inner.state.withdraw_first(outcome) {
                 items.push(item);
-                after.wakers.extend(promised);
                 inner.deliver(&cell, Err(cancelled(0)), after);
             }
             items

@@ -3,9 +3,10 @@
 //! Invariants:
 //! - Every accepted item waits, runs, or has had one outcome:
 //!   accepted = waiting + running + the sum of the outcomes.
-//! - What waits and what was promised to producers is never more than the capacity.
-//! - A producer waits only while there is no room: everything that makes room also promises
-//!   it to the producer who has waited longest.
+//! - Nothing enters, and nothing is promised to a producer, unless what waits, what was
+//!   promised and what takes up places otherwise is less than the capacity.
+//! - A producer waits only while there is no room: after whatever may make room,
+//!   `make_room` promises it to the producers who have waited longest.
 //! - Items begin in the order of their rank: higher priority first, then order of arrival.
 //! - Once closed nothing enters, nobody waits to push, and nothing is promised.
 //! - Who waits for the end of all work is told as soon as nothing waits or runs.
@@ -47,6 +48,8 @@ pub(super) struct State<I, R, W> {
     line: BTreeMap<Rank, (I, R)>,
     /// Places in the line that were promised to producers who have not come back yet.
     promised: usize,
+    /// Places that outcomes take up for which the stream has no room.
+    excess: usize,
     producers: WaitList<Option<W>>,
     running: BTreeMap<u64, R>,
     workers: usize,
@@ -84,6 +87,7 @@ impl<I, R: Clone, W> State<I, R, W> {
             next_id: 0,
             line: BTreeMap::new(),
             promised: 0,
+            excess: 0,
             producers: WaitList::new(),
             running: BTreeMap::new(),
             workers: 0,
@@ -171,7 +175,7 @@ impl<I, R: Clone, W> State<I, R, W> {
     }
 
     fn has_room(&self) -> bool {
-        self.line.len() + self.promised < self.limits.capacity
+        self.line.len() + self.promised + self.excess < self.limits.capacity
     }
 
     /// An item gains a level of priority with each span of ageing. As all of them age
@@ -196,37 +200,38 @@ impl<I, R: Clone, W> State<I, R, W> {
     }
 
     /// As [`give_up`](Self::give_up), for one who will not come back: what was promised to
-    /// it is promised to the next. Returns who is to be woken.
-    pub(super) fn break_off(&mut self, place: Place) -> (Option<W>, Option<W>) {
+    /// it is not any more. Returns the waker that was left there.
+    pub(super) fn break_off(&mut self, place: Place) -> Option<W> {
         if place.is_none() || self.closed {
-            return (None, None);
+            return None;
         }
-        if let Ok(left) = self.give_up(place) {
-            return (left, None);
-        }
-        self.promised -= 1;
-        (None, self.promise())
+        let left = self.give_up(place);
+        self.promised -= usize::from(left.is_err());
+        left.ok().flatten()
     }
 
-    /// Promises the place that has come free to the producer who has waited longest.
-    fn promise(&mut self) -> Option<W> {
-        let first = self.producers.front().filter(|_| self.has_room())?;
-        self.promised += 1;
-        self.producers.remove(first)?
+    /// Promises the places that are free to the producers who have waited longest; so many
+    /// places are taken up by outcomes. Adds who is to be woken.
+    pub(super) fn make_room(&mut self, excess: usize, wake: &mut Vec<W>) {
+        self.excess = excess;
+        while let Some(first) = self.producers.front().filter(|_| self.has_room()) {
+            self.promised += 1;
+            wake.extend(self.producers.remove(first).flatten());
+        }
     }
 
-    /// Whether one more worker is needed; it is counted from now on. `room` is how many
-    /// more items may begin.
-    pub(super) fn hire(&mut self, room: usize) -> bool {
-        let needed = self.needs_worker(room);
+    /// Whether one more worker is needed; it is counted from now on. `open` says whether
+    /// items may begin.
+    pub(super) fn hire(&mut self, open: bool) -> bool {
+        let needed = self.needs_worker(open);
         self.workers += usize::from(needed);
         needed
     }
 
     /// Each worker that has no item yet is going to take one.
-    pub(super) fn needs_worker(&self, room: usize) -> bool {
+    pub(super) fn needs_worker(&self, open: bool) -> bool {
         let free = self.workers.saturating_sub(self.running.len());
-        self.workers < self.limits.workers && self.line.len().min(room) > free
+        open && self.workers < self.limits.workers && self.line.len() > free
     }
 
     /// A worker has gone.
@@ -234,20 +239,16 @@ impl<I, R: Clone, W> State<I, R, W> {
         self.workers -= 1;
     }
 
-    /// Takes the first item out of the line, to run it, if one may begin; and who is to be
-    /// woken, as there is room now. Without an item the worker that asks retires.
-    pub(super) fn receive(&mut self, room: usize) -> Option<(I, R, Option<W>)> {
-        let first = if room == 0 {
-            None
-        } else {
-            self.line.pop_first()
-        };
+    /// Takes the first item out of the line, to run it, if one may begin. Without an item the
+    /// worker that asks retires.
+    pub(super) fn receive(&mut self, open: bool) -> Option<(I, R)> {
+        let first = if open { self.line.pop_first() } else { None };
         let Some((rank, (item, record))) = first else {
             self.retire();
             return None;
         };
         self.running.insert(rank.id, record.clone());
-        Some((item, record, self.promise()))
+        Some((item, record))
     }
 
     /// Writes down how an item ended that ran. `false` if it has had its outcome already.
@@ -257,24 +258,23 @@ impl<I, R: Clone, W> State<I, R, W> {
         first
     }
 
-    /// Takes an item out that waits, if it is the one of this record; and who is to be
-    /// woken.
+    /// Takes an item out that waits, if it is the one of this record.
     pub(super) fn withdraw(
         &mut self,
         rank: Rank,
         outcome: Outcome,
         is_meant: impl FnOnce(&R) -> bool,
-    ) -> Option<(I, R, Option<W>)> {
+    ) -> Option<(I, R)> {
         self.line
             .get(&rank)
             .filter(|(_, record)| is_meant(record))?;
         let (item, record) = self.line.remove(&rank)?;
         self.ended[outcome as usize] += 1;
-        Some((item, record, self.promise()))
+        Some((item, record))
     }
 
     /// As [`withdraw`](Self::withdraw), for the first of the line.
-    pub(super) fn withdraw_first(&mut self, outcome: Outcome) -> Option<(I, R, Option<W>)> {
+    pub(super) fn withdraw_first(&mut self, outcome: Outcome) -> Option<(I, R)> {
         let rank = *self.line.first_key_value()?.0;
         self.withdraw(rank, outcome, |_| true)
     }

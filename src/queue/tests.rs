@@ -5,6 +5,7 @@ mod behaviour;
 mod drops;
 mod lives;
 mod model;
+mod outbox;
 mod runtimes;
 
 use std::cell::RefCell;

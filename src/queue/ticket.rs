@@ -58,22 +58,20 @@ where
 
     fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Option<(u64, Settled<T, E>)>> {
         let mut waker = Some(cx.waker().clone());
-        let mut inner = self.shared.inner.lock();
-        let next = match inner.outbox.take() {
+        let next = self.shared.change(|inner, _| match inner.outbox.take() {
             Some(next) => Poll::Ready(Some(next)),
             None if inner.has_ended() => Poll::Ready(None),
             None => {
                 std::mem::swap(&mut inner.outbox.reader, &mut waker);
                 Poll::Pending
             }
-        };
-        drop(inner);
+        });
         self.shared.staff();
         next
     }
 
     fn close_outbox(&self) {
-        let unread = self.shared.inner.lock().outbox.close();
+        let unread = self.shared.change(|inner, _| inner.outbox.close());
         self.shared.staff();
         drop(unread);
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use super::*;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, Jitter};
 use crate::testing::drop_at_every_poll;
 use crate::{Bulkhead, Pipeline, Retry};
 
@@ -24,7 +24,7 @@ type Asked = Queue<Step, u32, String>;
 /// A queue whose items are tried up to four times, with 2 s between; and how often the
 /// handler was called.
 fn retrying() -> (Asked, Arc<AtomicU32>) {
-    let backoff = Backoff::constant(2 * SECOND);
+    let backoff = Backoff::constant(2 * SECOND).jitter(Jitter::None);
     let pipeline = Pipeline::builder("asked")
         .retry(Retry::builder().backoff(backoff).max_attempts(4))
         .bulkhead(Bulkhead::builder().max_concurrent(1).max_queue(9))

@@ -464,17 +464,6 @@ async fn a_stream_that_nobody_reads_holds_the_queue_up_at_its_bound() {
     assert!(tasks(1, 1).outcomes().is_none());
 }
 
-#[tokio::test(start_paused = true)]
-async fn no_item_begins_without_room_for_its_outcome() {
-    let builder = Queue::builder().workers(4).outcomes(2);
-    let queue = builder.build(handler).unwrap();
-    for _ in 0..4 {
-        queue.push(Task::Sleep(9)).await.unwrap().detach();
-        sleep(Duration::from_millis(1)).await;
-    }
-    assert_eq!((queue.snapshot().running, queue.snapshot().waiting), (2, 2));
-}
-
 /// The first to learn of a worker's receipt is the producer who waits: its waker aborts
 /// the item between receipt and begin.
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ fn push_aside(queue: &Tasks, tasks: &[Task]) -> Vec<Ticket<u32, String>> {
 /// A worker that the test polls and drops.
 fn worker(queue: &Tasks) -> Worker<Task, u32, String> {
     let shared = queue.shared();
-    assert!(shared.inner.lock().state.hire(usize::MAX));
+    assert!(shared.inner.lock().state.hire(true));
     Worker::new(Arc::clone(shared), Hired::default())
 }
 

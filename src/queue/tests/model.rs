@@ -46,10 +46,17 @@ fn push(line: &mut Line, priority: i32, name: usize) -> Entry<usize> {
     enter(line, &mut None, at(priority, 0, false), name)
 }
 
+/// Promises what room there is: who is woken.
+fn make_room(line: &mut Line, excess: usize) -> Vec<usize> {
+    let mut woken = Vec::new();
+    line.make_room(excess, &mut woken);
+    woken
+}
+
 fn order(line: &mut Line) -> Vec<usize> {
     let mut all = Vec::new();
-    while line.hire(usize::MAX) {
-        all.extend(line.receive(usize::MAX).map(|(item, ..)| item));
+    while line.hire(true) {
+        all.extend(line.receive(true).map(|(item, _)| item));
     }
     all
 }
@@ -92,9 +99,10 @@ fn room_is_promised_to_the_first_who_waits_and_no_newcomer_takes_it() {
         enter(&mut line, &mut second, at(9, 0, true), 2),
         Entry::Waiting
     );
-    line.hire(usize::MAX);
-    let (item, _, woken) = line.receive(usize::MAX).unwrap();
-    assert_eq!((item, woken), (0, Some(1)));
+    line.hire(true);
+    assert_eq!(line.receive(true), Some((0, 0)));
+    assert_eq!(make_room(&mut line, 1), []);
+    assert_eq!(make_room(&mut line, 0), [1]);
     assert_eq!(push(&mut line, 9, 3), Entry::Full);
     assert_eq!(
         enter(&mut line, &mut second, at(9, 0, true), 2),
@@ -104,7 +112,7 @@ fn room_is_promised_to_the_first_who_waits_and_no_newcomer_takes_it() {
         enter(&mut line, &mut first, at(0, 0, true), 1),
         Entry::Entered(1)
     );
-    assert_eq!(line.break_off(second), (Some(2), None));
+    assert_eq!(line.break_off(second), Some(2));
 }
 
 #[test]
@@ -114,9 +122,11 @@ fn a_promise_that_is_broken_off_goes_to_the_next() {
     let (mut first, mut second) = (None, None);
     enter(&mut line, &mut first, at(0, 0, true), 1);
     enter(&mut line, &mut second, at(0, 0, true), 2);
-    line.hire(usize::MAX);
-    line.receive(usize::MAX);
-    assert_eq!(line.break_off(first), (None, Some(2)));
+    line.hire(true);
+    line.receive(true);
+    assert_eq!(make_room(&mut line, 0), [1]);
+    assert_eq!(line.break_off(first), None);
+    assert_eq!(make_room(&mut line, 0), [2]);
     assert_eq!(
         enter(&mut line, &mut second, at(0, 0, true), 2),
         Entry::Entered(2)
@@ -126,18 +136,18 @@ fn a_promise_that_is_broken_off_goes_to_the_next() {
 #[test]
 fn a_worker_is_hired_for_each_item_that_none_is_about_to_take() {
     let mut line = line(9, 2);
-    assert!(!line.hire(usize::MAX));
+    assert!(!line.hire(true));
     push(&mut line, 0, 0);
-    assert!(!line.hire(0));
-    assert!(line.hire(usize::MAX));
-    assert!(!line.hire(usize::MAX));
-    line.receive(usize::MAX);
+    assert!(!line.hire(false));
+    assert!(line.hire(true));
+    assert!(!line.hire(true));
+    line.receive(true);
     for name in 1..4 {
         push(&mut line, 0, name);
     }
-    assert!(!line.needs_worker(0));
-    assert!(line.hire(usize::MAX));
-    assert!(!line.hire(usize::MAX));
+    assert!(!line.needs_worker(false));
+    assert!(line.hire(true));
+    assert!(!line.hire(true));
 }
 
 #[test]
@@ -176,6 +186,7 @@ struct Model {
     waiting: Vec<Entrant>,
     producers: VecDeque<Entrant>,
     promised: Vec<Entrant>,
+    excess: usize,
     running: Vec<(usize, u64)>,
     workers: usize,
     drains: VecDeque<usize>,
@@ -202,18 +213,18 @@ impl Model {
     }
 
     fn has_room(&self) -> bool {
-        self.waiting.len() + self.promised.len() < self.capacity
+        self.waiting.len() + self.promised.len() + self.excess < self.capacity
     }
 
     /// Who is to be woken.
-    fn promise(&mut self) -> Option<usize> {
-        let first = if self.has_room() {
-            self.producers.pop_front()
-        } else {
-            None
-        }?;
-        self.promised.push(first);
-        Some(first.name)
+    fn make_room(&mut self) -> Vec<usize> {
+        let mut woken = Vec::new();
+        while self.has_room() && !self.producers.is_empty() {
+            let first = self.producers.pop_front();
+            woken.extend(first.map(|first| first.name));
+            self.promised.extend(first);
+        }
+        woken
     }
 
     fn come(&mut self, name: usize, priority: i32) -> Entrant {
@@ -265,13 +276,15 @@ enum Op {
     AwaitIdle,
     LeaveIdle(u16),
     Advance(u64),
+    Excess(usize),
+    Rouse,
     Close,
 }
 
 /// One union of 15 strategies would clone the runner for each alternative it does not take:
 /// three plain numbers, of which the first says what they mean, are far cheaper.
 fn ops() -> impl Strategy<Value = Op> {
-    (0..37u8, any::<u16>(), 0..120u8).prop_map(|(what, at, number)| {
+    (0..40u8, any::<u16>(), 0..120u8).prop_map(|(what, at, number)| {
         let kind = usize::from(number) % Outcome::KINDS;
         let flag = number % 2 == 0;
         let mostly = number % 10 != 0;
@@ -290,7 +303,9 @@ fn ops() -> impl Strategy<Value = Op> {
             30 => Op::AwaitIdle,
             31 => Op::LeaveIdle(at),
             32..36 => Op::Advance(u64::from(number) % 40),
-            _ => Op::Close,
+            36 => Op::Close,
+            37..39 => Op::Excess(kind % 3),
+            _ => Op::Rouse,
         }
     })
 }
@@ -302,10 +317,6 @@ struct Pair {
 }
 
 impl Pair {
-    fn room(wide: bool) -> usize {
-        if wide { usize::MAX } else { 0 }
-    }
-
     fn enter(
         &mut self,
         name: usize,
@@ -347,15 +358,15 @@ impl Pair {
                 }
             }
             Op::BreakOff(at) if !self.memory.places.is_empty() => self.break_off(at)?,
-            Op::Hire(wide) => {
+            Op::Hire(open) => {
                 let free = self.model.workers.saturating_sub(self.model.running.len());
-                let open = self.model.waiting.len().min(Self::room(wide));
-                let hires = self.model.workers < self.model.max_workers && open > free;
-                prop_assert_eq!(self.line.hire(Self::room(wide)), hires);
+                let more = open && self.model.waiting.len() > free;
+                let hires = more && self.model.workers < self.model.max_workers;
+                prop_assert_eq!(self.line.hire(open), hires);
                 self.model.workers += usize::from(hires);
             }
-            Op::Receive(wide) if self.model.workers > self.model.running.len() => {
-                self.receive(wide)?;
+            Op::Receive(open) if self.model.workers > self.model.running.len() => {
+                self.receive(open)?;
             }
             Op::Settle(at, kind) if !self.model.running.is_empty() => {
                 let (_, id) = self
@@ -383,10 +394,9 @@ impl Pair {
                     .model
                     .first()
                     .map(|at| self.model.waiting.remove(at).name);
-                let woken = expected.and_then(|_| self.model.promise());
                 self.model.ended.extend(expected.map(|_| OUTCOMES[kind]));
                 let found = self.line.withdraw_first(OUTCOMES[kind]);
-                prop_assert_eq!(found, expected.map(|name| (name, name, woken)));
+                prop_assert_eq!(found, expected.map(|name| (name, name)));
             }
             Op::AwaitIdle => {
                 let mut waker = Some(name);
@@ -408,6 +418,8 @@ impl Pair {
                 waits.map(|at| self.model.drains.remove(at));
             }
             Op::Advance(nanos) => self.model.now += nanos,
+            Op::Excess(places) => self.model.excess = places,
+            Op::Rouse => self.rouse()?,
             Op::Close => {
                 let woken: Vec<usize> = self.model.producers.drain(..).map(|p| p.name).collect();
                 prop_assert_eq!(self.line.close(), woken);
@@ -422,7 +434,38 @@ impl Pair {
             Vec::new()
         };
         prop_assert_eq!(self.line.take_drained(), drained);
+        let woken = self.model.make_room();
+        prop_assert_eq!(make_room(&mut self.line, self.model.excess), woken);
         self.compare()
+    }
+
+    /// All who wait are woken, and come again.
+    fn rouse(&mut self) -> Result<(), TestCaseError> {
+        let model = &self.model;
+        let producers = model.producers.iter().map(|producer| producer.name);
+        let mut waiting: Vec<usize> = producers.chain(model.drains.iter().copied()).collect();
+        let mut woken = self.line.sleepers();
+        (waiting.sort_unstable(), woken.sort_unstable());
+        prop_assert_eq!(woken, waiting);
+        prop_assert_eq!(self.line.sleepers(), Vec::<usize>::new());
+        let keys = std::mem::take(&mut self.memory.drains);
+        for (name, key) in keys {
+            let again = self.line.await_idle(Some(key), &mut Some(name));
+            self.memory.drains.extend(again.map(|key| (name, key)));
+        }
+        let places = self.memory.places.len();
+        let waits = |pair: &Self, at: usize| {
+            let name = pair.memory.places[at].0;
+            pair.model.producers.iter().any(|p| p.name == name)
+        };
+        for at in 0..places {
+            if waits(self, at) {
+                let (name, priority, place) = self.memory.places[at];
+                let (entry, after) = self.enter(name, priority, place, true);
+                prop_assert_eq!((entry, after), (Entry::Waiting, place));
+            }
+        }
+        Ok(())
     }
 
     fn push(&mut self, name: usize, priority: i32, may_wait: bool) -> Result<(), TestCaseError> {
@@ -471,28 +514,27 @@ impl Pair {
         let at = usize::from(at) % self.memory.places.len();
         let (name, _, place) = self.memory.places.remove(at);
         let expected = if self.model.closed {
-            (None, None)
+            None
         } else if let Some(at) = self.model.producers.iter().position(|p| p.name == name) {
             self.model.producers.remove(at);
-            (Some(name), None)
+            Some(name)
         } else {
             self.model.promised.retain(|p| p.name != name);
-            (None, self.model.promise())
+            None
         };
         prop_assert_eq!(self.line.break_off(place), expected);
         Ok(())
     }
 
-    fn receive(&mut self, wide: bool) -> Result<(), TestCaseError> {
-        let found = self.line.receive(Self::room(wide));
-        let Some(at) = self.model.first().filter(|_| wide) else {
+    fn receive(&mut self, open: bool) -> Result<(), TestCaseError> {
+        let found = self.line.receive(open);
+        let Some(at) = self.model.first().filter(|_| open) else {
             prop_assert_eq!(found, None);
             self.model.workers -= 1;
             return Ok(());
         };
         let item = self.model.waiting.remove(at);
-        let woken = self.model.promise();
-        prop_assert_eq!(found, Some((item.name, item.name, woken)));
+        prop_assert_eq!(found, Some((item.name, item.name)));
         let id = self.memory.ranks[&item.name].id();
         self.memory.begun.push(id);
         self.model.running.push((item.name, id));
@@ -510,8 +552,7 @@ impl Pair {
         if let Some(at) = waits {
             self.model.waiting.remove(at);
             self.model.ended.push(outcome);
-            let woken = self.model.promise();
-            prop_assert_eq!(found, Some((name, name, woken)));
+            prop_assert_eq!(found, Some((name, name)));
         } else {
             prop_assert_eq!(found, None);
         }
