@@ -29,24 +29,31 @@ pub struct Through<P>(P);
 /// Builds a [`Queue`]; its text has the table of defaults.
 #[must_use = "a builder does nothing before `build`"]
 pub struct QueueBuilder<P = Direct> {
+    settings: Settings,
+    way: P,
+}
+
+struct Settings {
     workers: usize,
     capacity: usize,
     max_wait: Duration,
     ageing: Option<Duration>,
     outcomes: Option<usize>,
     on_progress: Option<OnProgress>,
-    way: P,
 }
 
 impl QueueBuilder {
     pub(super) fn new() -> Self {
-        Self {
+        let settings = Settings {
             workers: 4,
             capacity: 64,
             max_wait: Duration::MAX,
             ageing: None,
             outcomes: None,
             on_progress: None,
+        };
+        Self {
+            settings,
             way: Direct,
         }
     }
@@ -57,12 +64,7 @@ impl QueueBuilder {
     /// put an item that is dear to clone into an [`Arc`].
     pub fn through<P>(self, pipeline: P) -> QueueBuilder<Through<P>> {
         QueueBuilder {
-            workers: self.workers,
-            capacity: self.capacity,
-            max_wait: self.max_wait,
-            ageing: self.ageing,
-            outcomes: self.outcomes,
-            on_progress: self.on_progress,
+            settings: self.settings,
             way: Through(pipeline),
         }
     }
@@ -82,7 +84,7 @@ impl QueueBuilder {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.finish(start::once(handler), false)
+        self.settings.finish(start::once(handler), false)
     }
 
     /// As [`build`](Self::build), for a handler that can be asked to end: it gets a [`Job`].
@@ -98,7 +100,7 @@ impl QueueBuilder {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.finish(start::once_with(handler), true)
+        self.settings.finish(start::once_with(handler), true)
     }
 }
 
@@ -117,9 +119,8 @@ impl<P> QueueBuilder<Through<P>> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (builder, pipeline) = self.split();
-        let start = start::through(pipeline.into_dyn(), handler);
-        builder.finish(start, false)
+        let start = start::through(self.way.0.into_dyn(), handler);
+        self.settings.finish(start, false)
     }
 
     /// As [`QueueBuilder::build_with`]; the handler makes the future of one attempt. An item
@@ -139,29 +140,15 @@ impl<P> QueueBuilder<Through<P>> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (builder, pipeline) = self.split();
-        let start = start::through_with(pipeline.into_dyn(), handler);
-        builder.finish(start, true)
-    }
-
-    fn split(self) -> (QueueBuilder, P) {
-        let builder = QueueBuilder {
-            workers: self.workers,
-            capacity: self.capacity,
-            max_wait: self.max_wait,
-            ageing: self.ageing,
-            outcomes: self.outcomes,
-            on_progress: self.on_progress,
-            way: Direct,
-        };
-        (builder, self.way.0)
+        let start = start::through_with(self.way.0.into_dyn(), handler);
+        self.settings.finish(start, true)
     }
 }
 
 impl<P> QueueBuilder<P> {
     /// How many items are worked on at once. Default 4; at least 1.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
+        self.settings.workers = workers;
         self
     }
 
@@ -169,21 +156,21 @@ impl<P> QueueBuilder<P> {
     /// moment until a free worker takes it. Default 64; at least 1. Memory is taken as
     /// items come.
     pub fn capacity(mut self, items: usize) -> Self {
-        self.capacity = items;
+        self.settings.capacity = items;
         self
     }
 
     /// How long a push waits for room. Default: [`Duration::MAX`], no limit; zero refuses at
     /// once.
     pub fn max_wait(mut self, span: Duration) -> Self {
-        self.max_wait = span;
+        self.settings.max_wait = span;
         self
     }
 
     /// Lets waiting items gain one level of priority with each `span`, so that none waits
     /// for ever behind a stream of more important ones. Default: they do not age.
     pub fn ageing(mut self, span: Duration) -> Self {
-        self.ageing = Some(span);
+        self.settings.ageing = Some(span);
         self
     }
 
@@ -195,7 +182,7 @@ impl<P> QueueBuilder<P> {
     /// kept at most, beside what tickets have held. Default: outcomes without a ticket are
     /// dropped; only their counts stay.
     pub fn outcomes(mut self, bound: usize) -> Self {
-        self.outcomes = Some(bound);
+        self.settings.outcomes = Some(bound);
         self
     }
 
@@ -207,10 +194,12 @@ impl<P> QueueBuilder<P> {
     /// With several threads the calls may come out of order: what has more
     /// [settled](QueueSnapshot::settled) is newer.
     pub fn on_progress(mut self, tell: impl Fn(QueueSnapshot) + Send + Sync + 'static) -> Self {
-        self.on_progress = Some(Arc::new(tell));
+        self.settings.on_progress = Some(Arc::new(tell));
         self
     }
+}
 
+impl Settings {
     fn check(&self) -> Result<(), ConfigError> {
         require(self.workers > 0, "workers", self.workers, "at least 1")?;
         require(self.capacity > 0, "capacity", self.capacity, "at least 1")?;
@@ -261,11 +250,11 @@ impl<P> QueueBuilder<P> {
 impl<P> fmt::Debug for QueueBuilder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueBuilder")
-            .field("workers", &self.workers)
-            .field("capacity", &self.capacity)
-            .field("max_wait", &self.max_wait)
-            .field("ageing", &self.ageing)
-            .field("outcomes", &self.outcomes)
+            .field("workers", &self.settings.workers)
+            .field("capacity", &self.settings.capacity)
+            .field("max_wait", &self.settings.max_wait)
+            .field("ageing", &self.settings.ageing)
+            .field("outcomes", &self.settings.outcomes)
             .finish_non_exhaustive()
     }
 }

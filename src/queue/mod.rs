@@ -14,6 +14,7 @@ mod home;
 mod job;
 mod outbox;
 mod outcomes;
+mod priority;
 mod push;
 mod shared;
 mod snapshot;
@@ -35,6 +36,7 @@ pub use builder::{Direct, QueueBuilder, Through};
 pub use drained::Drained;
 pub use job::{IntoDynPipeline, Job};
 pub use outcomes::Outcomes;
+pub use priority::Priority;
 pub use push::{Push, Rejected};
 pub use snapshot::{QueueReport, QueueSnapshot};
 pub use ticket::Ticket;
@@ -54,8 +56,8 @@ use state::{Arrival, Entry, Place};
 /// Every item that is taken in has exactly one outcome, whatever happens: it is done or
 /// failed, given up by the pipeline's time limits and refusals, cancelled, or returned to
 /// its owner unbegun. That holds as well when the handler panics, when the runtime of the
-/// workers shuts down, and when producers pause: workers wait for nobody, and come back
-/// when there is work.
+/// workers shuts down (what waits then waits for another), and when producers pause: workers
+/// wait for nobody, and come back when there is work.
 ///
 /// Defaults, in one place:
 ///
@@ -78,12 +80,13 @@ use state::{Arrival, Entry, Place};
 /// # Cancel safety
 ///
 /// A [`push`](Self::push) that is dropped before it was ready has put nothing in; see there.
-/// A ticket can be dropped without consequence for its item.
+/// A ticket can be dropped without consequence for its item, unless it was the last handle.
 ///
 /// The queue lives as long as someone can push or may want a result: a `Queue`, a `Push`,
 /// `Outcomes`, `Drained` or a `Ticket`. When the last `Queue` and `Push` is gone it is closed. When
 /// the last of all is gone, what waits and what runs is cancelled. A handler that holds a
-/// `Queue` (to push more) keeps it alive: [close](Self::close) it then.
+/// `Queue` (to push more) keeps it alive: [close](Self::close) it then. Handler and callback
+/// are dropped as soon as the queue is closed and has nothing left.
 ///
 /// # Fairness
 ///
@@ -95,14 +98,16 @@ use state::{Arrival, Entry, Place};
 /// # Panics
 ///
 /// Never. A panic of the handler is its item's outcome. Waiting for room with a time limit
-/// needs tokio's timer.
+/// needs tokio's timer, as does [`shutdown`](Self::shutdown).
 ///
 /// # Runtime
 ///
 /// The workers live on the tokio runtime in which the queue was built or, if that was
 /// outside of any, first used. What is pushed outside of a runtime waits until the queue, a
-/// ticket or a stream is used within one. When the runtime shuts down, what runs and what
-/// waits ends as cancelled; the queue then works on in the next runtime in which it is used.
+/// ticket or a stream is used within one. When the runtime shuts down, what runs ends as
+/// cancelled, and what waits waits for the next one: whoever waits for the queue within
+/// another runtime is woken, and has the work done there. A thread that waits for an item
+/// without any runtime waits until there is one.
 /// A runtime that is alive but not driven (a current-thread one outside of `block_on`) does
 /// nothing, and neither do workers on it.
 ///
@@ -149,25 +154,6 @@ impl<J, T, E> Drop for Owner<J, T, E> {
     }
 }
 
-/// How important an item is: what is higher begins first. Default 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Priority(pub i32);
-
-impl Priority {
-    /// After everything ordinary.
-    pub const LOW: Self = Self(-10);
-    /// That of an item for which none was given.
-    pub const NORMAL: Self = Self(0);
-    /// Before everything ordinary.
-    pub const HIGH: Self = Self(10);
-}
-
-impl From<i32> for Priority {
-    fn from(level: i32) -> Self {
-        Self(level)
-    }
-}
-
 impl Queue<(), (), ()> {
     /// A queue with every default, to be given its handler.
     pub fn builder() -> QueueBuilder {
@@ -198,9 +184,8 @@ impl<J, T, E> Queue<J, T, E> {
         self.shared().inner.lock().state.snapshot()
     }
 
-    /// Ends what is in it by now: what waits is dropped unbegun, what runs is asked by its
-    /// token and may finish. A handler that takes no [`Job`] cannot be asked; its items are
-    /// aborted. It does not close the queue.
+    /// Ends what is in it by now, each item as by [`Ticket::cancel`]: what waits is dropped
+    /// unbegun, what runs is asked and may finish what it is at. It does not close the queue.
     pub fn cancel(&self) {
         self.shared().cancel_waiting();
         self.shared().ask(&self.shared().running());
@@ -351,6 +336,12 @@ where
     /// # Cancel safety
     ///
     /// When it is dropped the queue stays closed, and works on what it has.
+    ///
+    /// # Panics
+    ///
+    /// From tokio, when it has to wait outside of a runtime whose timer is enabled. The queue
+    /// is closed by then, as if it had been dropped. Neither no time nor
+    /// [`Duration::MAX`] needs a timer.
     pub async fn shutdown(&self, within: Duration) -> QueueReport<J> {
         self.close();
         self.drained_within(within).await;

@@ -16,9 +16,10 @@ use crate::error::Error;
 /// with their numbers, in the order in which they end; see
 /// [`Queue::outcomes`](super::Queue::outcomes).
 ///
-/// It ends when the queue is closed, nothing waits or runs any more, and all was read. A
-/// queue whose outcomes nobody reads stops when its bound is reached; once this is dropped,
-/// outcomes are no longer kept and nothing waits for room.
+/// It ends when the queue is closed, nothing waits or runs any more, and all was read; it does
+/// not wait for outcomes that tickets hold. A queue whose outcomes nobody reads stops when its
+/// [bound](super::QueueBuilder::outcomes) is reached; once this is dropped, outcomes are no
+/// longer kept and nothing waits for room.
 pub struct Outcomes<T, E> {
     desk: Arc<dyn Desk<T, E>>,
     ended: bool,

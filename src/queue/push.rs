@@ -12,6 +12,32 @@ use crate::error::{Error, Refusal};
 use crate::time::{self, Instant, Timer};
 
 /// An item that was not taken in, and why: it comes back to its producer.
+///
+/// It is an error that holds the item: a boxed error that must be `Sync` takes it only where
+/// the item is. The reason alone always fits, as does the [`Error`] of a call:
+///
+/// ```
+/// use mainstay::queue::{Queue, Rejected};
+/// use mainstay::{BoxError, Error};
+/// use std::cell::Cell;
+/// use std::io;
+///
+/// async fn boxed(queue: &Queue<Cell<u32>, (), io::Error>) -> Result<(), BoxError> {
+///     let ticket = queue.push(Cell::new(1)).await.map_err(|rejected| rejected.reason)?;
+///     Ok(ticket.await?)
+/// }
+///
+/// async fn flat(queue: &Queue<Cell<u32>, (), io::Error>) -> Result<(), Error<io::Error>> {
+///     let pushed = queue.push(Cell::new(1)).await;
+///     pushed.map_err(Rejected::into_error::<io::Error>)?.await
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # let queue = Queue::builder().build(|_| async { Ok(()) }).unwrap();
+/// # queue.close();
+/// # let reason = boxed(&queue).await.unwrap_err();
+/// # assert_eq!(reason.to_string(), flat(&queue).await.unwrap_err().to_string());
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rejected<J> {
     /// What was to be pushed.

@@ -79,8 +79,11 @@ where
 
 /// An item that was taken in: a future of its outcome.
 ///
-/// It can be dropped without consequence for the item. Where the queue has a stream of
-/// [outcomes](super::Queue::outcomes), an outcome that no ticket has taken goes there.
+/// It can be dropped without consequence for the item, as long as another handle is left;
+/// see [`Queue`](super::Queue). Where the queue has a stream of
+/// [outcomes](super::Queue::outcomes), an outcome that the ticket has not taken goes there;
+/// once the stream has ended or was dropped, it is dropped with the ticket. The stream of a
+/// closed queue ends without waiting for what tickets hold.
 ///
 /// The outcome is the handler's result, or the [`Error`] that says why there is none:
 ///
@@ -130,15 +133,21 @@ impl<T, E> Ticket<T, E> {
     }
 
     /// Lets the item go its way; its number.
+    ///
+    /// The item keeps nothing alive: when the last handle of the queue is dropped before it
+    /// has ended, it is cancelled, and nobody hears of it. Await
+    /// [`drained`](super::Queue::drained) or [`shutdown`](super::Queue::shutdown) first.
     #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn detach(self) -> u64 {
         self.id()
     }
 
     /// Ends the item early: one that waits is dropped unbegun. One that runs is asked by its
-    /// [token](super::Job::token), and its own result counts; where the handler takes no
-    /// [`Job`](super::Job) it cannot be asked, and is aborted. To have a waiting item back,
-    /// see [`Queue::take_back`](super::Queue::take_back).
+    /// [token](super::Job::token), and its own result counts. In a pipeline that is the result
+    /// of the attempt under way; there is no further one, and an item that waits there to be
+    /// tried again, or for a permit, ends as cancelled. Where the handler takes no
+    /// [`Job`](super::Job) it cannot be asked, and is aborted. To have a waiting item back, see
+    /// [`Queue::take_back`](super::Queue::take_back).
     pub fn cancel(&self) {
         self.desk.cancel(&self.cell);
     }
