@@ -137,19 +137,19 @@ pin_project! {
         #[pin]
         call: Fut,
         #[pin]
-        asked: WaitForCancellationFutureOwned,
+        end: WaitForCancellationFutureOwned,
         watch: Arc<Watch<T, E>>,
-        cell: Record<T, E>,
+        record: Record<T, E>,
     }
 }
 
 impl<Fut, T, E> Asked<Fut, T, E> {
-    pub(super) fn new(call: Fut, watch: Arc<Watch<T, E>>, cell: Record<T, E>) -> Self {
+    pub(super) fn new(call: Fut, watch: Arc<Watch<T, E>>, record: Record<T, E>) -> Self {
         Self {
             call,
-            asked: watch.token.clone().cancelled_owned(),
+            end: watch.token.clone().cancelled_owned(),
             watch,
-            cell,
+            record,
         }
     }
 }
@@ -164,17 +164,17 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.watch.is_asked() && !this.watch.is_alive() {
-            return Poll::Ready(Err(cancelled(this.cell.attempts())));
+            return Poll::Ready(Err(cancelled(this.record.attempts())));
         }
         let polled = this.call.poll(cx);
         if let Some(last) = this.watch.take_last() {
-            let earlier = Progress::started(this.cell.attempts().saturating_sub(1));
+            let earlier = Progress::started(this.record.attempts().saturating_sub(1));
             return Poll::Ready(last.map_err(|error| Error::operation(error).after(earlier)));
         }
         if polled.is_ready() || this.watch.is_alive() {
             return polled;
         }
-        ready!(this.asked.poll(cx));
-        Poll::Ready(Err(cancelled(this.cell.attempts())))
+        ready!(this.end.poll(cx));
+        Poll::Ready(Err(cancelled(this.record.attempts())))
     }
 }

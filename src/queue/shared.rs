@@ -21,6 +21,13 @@ use crate::sync::Lock;
 
 pub(super) type Record<T, E> = Arc<Cell<T, E>>;
 
+/// What a worker takes out of the line.
+pub(super) struct Received<J, T, E> {
+    pub(super) item: J,
+    pub(super) cell: Record<T, E>,
+    pub(super) start: Start<J, T, E>,
+}
+
 pub(super) struct Shared<J, T, E> {
     pub(super) inner: Lock<Inner<J, T, E>>,
     /// Whether the handler is given a token by which it can be asked to end.
@@ -172,14 +179,15 @@ impl<J, T, E> Shared<J, T, E> {
     }
 
     /// The next item, if one may begin; else the worker that asks has retired.
-    pub(super) fn receive(&self) -> Option<(J, Record<T, E>, Start<J, T, E>)> {
+    pub(super) fn receive(&self) -> Option<Received<J, T, E>> {
         self.change(|inner, _| {
             let open = inner.outbox.has_room();
             let (item, cell) = inner.state.receive(open)?;
             let Some(callbacks) = &inner.callbacks else {
                 unreachable!("a queue has its handler while it has an item");
             };
-            Some((item, cell, Arc::clone(&callbacks.start)))
+            let start = Arc::clone(&callbacks.start);
+            Some(Received { item, cell, start })
         })
     }
 

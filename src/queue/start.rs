@@ -126,8 +126,8 @@ where
     let handler = Arc::new(handler);
     Arc::new(move |item: J, beginning: Beginning<T, E>| {
         let (handler, pipeline) = (Arc::clone(&handler), pipeline.clone());
-        let cell = Arc::clone(&beginning.cell);
-        let watch = Arc::new(Watch::new(cell.token.clone().unwrap_or_default()));
+        let record = Arc::clone(&beginning.cell);
+        let watch = Arc::new(Watch::new(record.token.clone().unwrap_or_default()));
         let watched = Arc::clone(&watch);
         let attempts = move |attempt| {
             watched.attempt(|| {
@@ -136,7 +136,7 @@ where
             })
         };
         let call = async move { pipeline.call_with(attempts).await };
-        Box::pin(Asked::new(call, watch, cell))
+        Box::pin(Asked::new(call, watch, record))
     })
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use super::cell::{Running, Settled, Step};
 use super::home::Hired;
-use super::shared::{Record, Shared, cancelled, discard};
+use super::shared::{Received, Record, Shared, cancelled, discard};
 use super::start::Beginning;
 use crate::error::Error;
 use crate::panics::{Payload, caught, message, poll_caught};
@@ -51,7 +51,7 @@ where
 
     /// Takes the next item and begins it; `false` when there is none.
     fn begin(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
-        let Some((item, cell, start)) = self.shared.receive() else {
+        let Some(Received { item, cell, start }) = self.shared.receive() else {
             self.stage = Stage::Retired;
             return None;
         };

@@ -445,7 +445,8 @@ impl Pair {
         let producers = model.producers.iter().map(|producer| producer.name);
         let mut waiting: Vec<usize> = producers.chain(model.drains.iter().copied()).collect();
         let mut woken = self.line.sleepers();
-        (waiting.sort_unstable(), woken.sort_unstable());
+        waiting.sort_unstable();
+        woken.sort_unstable();
         prop_assert_eq!(woken, waiting);
         prop_assert_eq!(self.line.sleepers(), Vec::<usize>::new());
         let keys = std::mem::take(&mut self.memory.drains);

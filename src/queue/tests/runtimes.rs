@@ -407,7 +407,7 @@ fn those_who_wait_in_another_runtime_take_the_work_over_when_the_workers_one_end
                     }
                 };
                 let mut waited = pin!(waited);
-                poll_fn(|cx| Poll::Ready(assert!(waited.as_mut().poll(cx).is_pending()))).await;
+                assert!(poll_once(&mut waited.as_mut()).await.is_pending());
                 begun.send(()).unwrap();
                 let limit = Duration::from_secs(20);
                 tokio::time::timeout(limit, waited).await.unwrap();
