@@ -3,7 +3,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use crate::error::{Error, Progress};
 use crate::operation::{IntoOperation, Operation};
@@ -53,10 +52,8 @@ impl<Kind, O: IntoOperation<Kind>> IntoItem<Weighted<Kind>> for (u32, O) {
 /// How long an item may take, as it is known when it starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// When the time for the whole is up.
+    /// When its time is up, or that for the whole.
     pub(super) until: Instant,
-    /// The time for one item.
-    pub(super) timeout: Duration,
 }
 
 /// How an operation is put in flight. Never implemented by hand.

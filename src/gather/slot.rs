@@ -124,3 +124,12 @@ impl<O: Item> Slot<O> {
         Polled::Panicked(panic, Progress::new(attempts, progress.last))
     }
 }
+
+/// Of two panics only one can be passed on. A payload's drop is foreign code as well.
+pub(super) fn keep_first(first: &mut Option<Payload>, second: Option<Payload>) {
+    if first.is_none() {
+        *first = second;
+    } else {
+        drop(second.map(panics::message));
+    }
+}

@@ -10,11 +10,13 @@ use std::task::{Context, Poll, ready};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::item::{End, Ended, Item, Launch, Limits};
+use super::slot::keep_first;
 use crate::error::{Error, Progress};
 use crate::operation::Operation;
+use crate::panics::{self, Payload};
 use crate::policy::{CallContext, Pipeline, Policy};
 use crate::sync::Lock;
-use crate::time::{Instant, now};
+use crate::time::Instant;
 
 /// Each item runs in a task of its own.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +28,13 @@ pub struct InTasksThrough<P>(pub(super) Pipeline<P>);
 /// What the end of a task leaves behind, when that was not its own.
 type Report<E> = Arc<Lock<Option<Progress<E>>>>;
 
+/// What a task yields: the operation's outcome, or the panic that it ended with. That one is
+/// kept from unwinding through the task: with another, in a drop on its way, the process ends.
+type Ran<T, E> = Result<Result<T, Error<E>>, Payload>;
+
 /// An item in its task. Dropping it aborts the task, whose end it cannot wait for.
 pub struct Spawned<T, E> {
-    task: JoinHandle<Result<T, Error<E>>>,
+    task: JoinHandle<Ran<T, E>>,
     report: Report<E>,
     ended: bool,
 }
@@ -42,7 +48,7 @@ where
     type Item = Spawned<T, E>;
 
     fn launch(&self, operation: R, limits: Limits) -> Spawned<T, E> {
-        let until = limits.deadline();
+        let until = limits.until;
         Spawned::new(|report| tokio::spawn(run(operation, until, report)))
     }
 }
@@ -57,21 +63,11 @@ where
     type Item = Spawned<T, E>;
 
     fn launch(&self, operation: R, limits: Limits) -> Spawned<T, E> {
-        let until = limits.deadline();
+        let until = limits.until;
         let pipeline = self.0.clone();
         Spawned::new(|report| {
             tokio::spawn(async move { run_through(&pipeline, operation, until, report).await })
         })
-    }
-}
-
-impl Limits {
-    /// The earlier of the two, for an item that starts now.
-    fn deadline(self) -> Instant {
-        if self.timeout == std::time::Duration::MAX {
-            return self.until;
-        }
-        self.until.min(now().saturating_add(self.timeout))
     }
 }
 
@@ -80,13 +76,13 @@ async fn run<O: Operation>(
     operation: O,
     until: Instant,
     report: Report<O::Error>,
-) -> Result<O::Output, Error<O::Error>> {
+) -> Ran<O::Output, O::Error> {
     let mut running = Running {
-        operation: pin!(operation),
+        operation: pin!(Some(operation)),
         report,
     };
     let call = CallContext::root().until(until);
-    poll_fn(|cx| running.operation.as_mut().poll(&call, cx)).await
+    poll_fn(|cx| running.poll(&call, cx)).await
 }
 
 /// With the lifetime spelled out, which `Send` of the task's future needs.
@@ -95,7 +91,7 @@ fn run_through<'b, P, R, T, E>(
     operation: R,
     until: Instant,
     report: Report<E>,
-) -> Pin<Box<dyn Future<Output = Result<T, Error<E>>> + Send + 'b>>
+) -> Pin<Box<dyn Future<Output = Ran<T, E>> + Send + 'b>>
 where
     R: Operation<Output = T, Error = E> + Send + 'b,
     P: Policy<'b, R, Operation: Send> + Send + Sync,
@@ -107,20 +103,65 @@ where
 
 /// Says how far the operation came when its task is ended.
 struct Running<'o, O: Operation> {
-    operation: Pin<&'o mut O>,
+    operation: Pin<&'o mut Option<O>>,
     report: Report<O::Error>,
+}
+
+impl<O: Operation> Running<'_, O> {
+    fn poll(
+        &mut self,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ran<O::Output, O::Error>> {
+        let operation = self.operation.as_mut().as_pin_mut();
+        let polled = match panics::caught(|| operation.map(|operation| operation.poll(call, cx))) {
+            Ok(polled) => Ok(ready!(polled.unwrap_or(Poll::Pending))),
+            Err(panic) => Err(panic),
+        };
+        let dropped = self.end();
+        Poll::Ready(match (polled, dropped) {
+            (polled, None) => polled,
+            (Err(first), second) => Err(kept(first, second)),
+            (Ok(result), Some(first)) => Err(kept(first, panics::caught(|| drop(result)).err())),
+        })
+    }
+
+    /// Ends the operation and says how far it came; the panic if that panics.
+    fn end(&mut self) -> Option<Payload> {
+        let operation = self.operation.as_mut().as_pin_mut();
+        let mut first = None;
+        match panics::caught(|| operation.map(Operation::cancel)) {
+            Ok(None) => {}
+            Ok(Some(progress)) => {
+                let before = self.report.lock().replace(progress);
+                drop(before);
+            }
+            Err(panic) => first = Some(panic),
+        }
+        keep_first(
+            &mut first,
+            panics::caught(|| self.operation.set(None)).err(),
+        );
+        first
+    }
+}
+
+fn kept(first: Payload, second: Option<Payload>) -> Payload {
+    drop(second.map(panics::message));
+    first
 }
 
 impl<O: Operation> Drop for Running<'_, O> {
     fn drop(&mut self) {
-        let progress = self.operation.as_mut().cancel();
-        let before = self.report.lock().replace(progress);
-        drop(before);
+        match self.end() {
+            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+            panic => drop(panic.map(panics::message)),
+        }
     }
 }
 
 impl<T, E> Spawned<T, E> {
-    fn new(spawn: impl FnOnce(Report<E>) -> JoinHandle<Result<T, Error<E>>>) -> Self {
+    fn new(spawn: impl FnOnce(Report<E>) -> JoinHandle<Ran<T, E>>) -> Self {
         let report = Report::default();
         Self {
             task: spawn(Arc::clone(&report)),
@@ -134,7 +175,7 @@ impl<T, E> Spawned<T, E> {
         report.unwrap_or_else(Progress::none)
     }
 
-    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<Result<T, Error<E>>, JoinError>> {
+    fn poll_task(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ran<T, E>, JoinError>> {
         let joined = ready!(Pin::new(&mut self.task).poll(cx));
         self.ended = true;
         Poll::Ready(joined)
@@ -152,7 +193,8 @@ impl<T, E> Item for Spawned<T, E> {
     ) -> Poll<Result<T, Error<E>>> {
         let this = self.get_mut();
         Poll::Ready(match ready!(this.poll_task(cx)) {
-            Ok(result) => result,
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => resume_unwind(panic),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
                 // Nobody but a runtime that shuts down.
@@ -168,7 +210,8 @@ impl<T, E> Item for Spawned<T, E> {
         }
         this.task.abort();
         Poll::Ready(match ready!(this.poll_task(cx)) {
-            Ok(result) => End::Itself(result),
+            Ok(Ok(result)) => End::Itself(result),
+            Ok(Err(panic)) => resume_unwind(panic),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
                 Err(_) => End::Cut(this.progress()),

@@ -3,6 +3,7 @@
 mod ends;
 mod forms;
 mod histories;
+mod panics;
 mod parts;
 mod tasks;
 

@@ -4,7 +4,7 @@ use super::Driver;
 use crate::error::{Error, Progress};
 use crate::gather::item::Item;
 use crate::gather::progress::Listen;
-use crate::gather::slot::{Cause, Finished};
+use crate::gather::slot::{Cause, Finished, keep_first};
 use crate::gather::supply::Supply;
 use crate::panics::{self, Payload};
 
@@ -58,8 +58,8 @@ where
     }
 
     pub(super) fn end_all(&mut self, cause: Cause) {
-        self.cut_short |= cause == Cause::Deadline
-            && (self.seats.taken() > 0 || self.parked.is_some() || !self.supply.is_exhausted());
+        self.cut_short |=
+            self.seats.taken() > 0 || self.parked.is_some() || !self.supply.is_exhausted();
         self.cut = Some(cause);
         self.clock.stop();
         self.supply.close();
@@ -79,12 +79,10 @@ where
             }));
         }
         self.tally.finish(true);
-        match self.failure {
-            None => self.failure = Some(panic),
-            // Only one can be passed on: the first.
-            Some(_) => drop(panics::message(panic)),
-        }
-        self.stop();
+        keep_first(&mut self.failure, Some(panic));
+        // This item has no outcome.
+        self.cut_short = true;
+        self.end_all(Cause::Stopped);
         None
     }
 }
@@ -107,6 +105,8 @@ impl<F, H, R, O> Drop for Driver<F, H, R, O> {
     fn drop(&mut self) {
         let task = self.ready.close();
         let panicked = self.drop_all();
+        // Nobody is left who waits for it.
+        drop(self.failure.take().map(panics::message));
         drop(task);
         let Some(panic) = panicked else {
             return;
@@ -125,15 +125,11 @@ pub(super) struct Unwinding<'d, F, H, R, O>(pub(super) &'d mut Driver<F, H, R, O
 impl<F, H, R, O> Drop for Unwinding<'_, F, H, R, O> {
     fn drop(&mut self) {
         self.0.cut = Some(Cause::Stopped);
-        drop(self.0.drop_all().map(panics::message));
-    }
-}
-
-/// Of two panics only one can be passed on. A payload's drop is foreign code as well.
-fn keep_first(first: &mut Option<Payload>, second: Option<Payload>) {
-    if first.is_none() {
-        *first = second;
-    } else {
-        drop(second.map(panics::message));
+        // At least what was in hand is lost.
+        self.0.cut_short = true;
+        let kept = self.0.failure.take();
+        for panic in [self.0.drop_all(), kept].into_iter().flatten() {
+            drop(panics::message(panic));
+        }
     }
 }

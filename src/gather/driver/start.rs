@@ -89,24 +89,19 @@ where
     /// It takes its seat only if it is not: most of the bookkeeping is for those who wait.
     #[inline]
     fn launch(&mut self, index: usize, weight: u32, raw: R) -> Option<Finished<T, E>> {
-        let limits = Limits {
-            until: self.clock.until,
-            timeout: self.settings.timeout,
-        };
-        let item = self.supply.launch(raw, limits);
+        let due = self.settings.due();
+        let until = self.clock.until.min(due);
+        let item = self.supply.launch(raw, Limits { until });
         let seat = self.seats.next();
         if seat == self.slots.len() {
             self.slots.push(Slot::new(self.ready.waker_of(seat)));
         }
         self.slots[seat].fill(item);
-        let call = CallContext::root()
-            .until(self.clock.until)
-            .within(self.settings.timeout);
+        let call = CallContext::root().until(until);
         let polled = self.slots[seat].poll(&call);
         if let Polled::Ready(result) = polled {
             return Some((index, result));
         }
-        let due = self.settings.due();
         let seat = self.seats.take(Passenger { index, weight, due });
         self.conclude(seat, polled)
     }
