@@ -16,7 +16,7 @@ use super::Settings;
 use super::driver::Driver;
 use super::item::{IntoItem, Item, Through};
 use super::progress::Listen;
-use super::slot::Finished;
+use super::slot::{Finished, keep_first};
 use super::source::Source;
 use super::supply::{Origin, Supply};
 use crate::operation::Operation;
@@ -90,26 +90,47 @@ impl<T, E> Drop for Line<T, E> {
     }
 }
 
-/// The task: drives the gather, and holds it back while there is no room.
-async fn pump<F, H, R, O, T, E>(mut driver: Driver<F, H, R, O>, line: Line<T, E>)
+/// What the task holds. When the end is told, all else is gone, also where the task is
+/// dropped: the fields are dropped in this order.
+struct Pump<D, T, E> {
+    driver: D,
+    line: Line<T, E>,
+}
+
+impl<F, H, R, O, T, E> Pump<Driver<F, H, R, O>, T, E>
 where
     F: Supply<Raw = R, Item = O>,
     O: Item<Output = T, Error = E>,
     H: Listen,
 {
-    loop {
-        let polled = poll_fn(|cx| {
-            driver.on_hold = !line.has_room(cx);
-            match panics::caught(|| driver.poll_finished(cx)) {
-                Ok(polled) => polled.map(Ok),
-                Err(panic) => Poll::Ready(Err(panic)),
+    /// Drives the gather to its end, and holds it back while there is no room.
+    async fn run(mut self) {
+        let panicked = loop {
+            match poll_fn(|cx| self.poll_finished(cx)).await {
+                Ok(Some(done)) => self.line.send(done),
+                Ok(None) => break None,
+                Err(panic) => break Some(panic),
             }
-        });
-        match polled.await {
-            Ok(Some(done)) => line.send(done),
-            Ok(None) => return line.end(driver.is_complete(), None),
-            Err(panic) => return line.end(false, Some(panic)),
+        };
+        self.end(panicked);
+    }
+
+    fn poll_finished(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Finished<T, E>>, Payload>> {
+        self.driver.on_hold = !self.line.has_room(cx);
+        match panics::caught(|| self.driver.poll_finished(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
         }
+    }
+
+    fn end(self, mut panicked: Option<Payload>) {
+        let Self { driver, line } = self;
+        let complete = driver.is_complete();
+        keep_first(&mut panicked, panics::caught(|| drop(driver)).err());
+        line.end(complete, panicked);
     }
 }
 
@@ -122,7 +143,8 @@ where
 ///
 /// `next` can be dropped at any point: what has not been handed out comes the next time.
 /// Dropping the stream aborts the task, which drops all that is in flight as soon as the
-/// runtime gets to it.
+/// runtime gets to it. When `next` says that there is no further outcome, the source, the
+/// listener and all that was in flight have been dropped.
 ///
 /// # Panics
 ///
@@ -142,7 +164,7 @@ impl<T, E> Background<T, E> {
     }
 
     /// Whether the source was pulled to its end, every outcome was handed out, and neither
-    /// the deadline for the whole nor the end of the runtime cut anything short.
+    /// the deadline for the whole nor a panic nor the end of the runtime cut anything short.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let state = self.shared.lock();
@@ -233,7 +255,7 @@ impl<T, E> Background<T, E> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        Self::new(buffer, |line| tokio::spawn(pump(driver, line)))
+        Self::new(buffer, |line| tokio::spawn(Pump { driver, line }.run()))
     }
 
     /// Of a gather through a pipeline, of which the task holds a handle.
@@ -253,7 +275,11 @@ impl<T, E> Background<T, E> {
         E: Send + 'static,
     {
         Self::new(buffer, |line| {
-            tokio::spawn(async move { pump_through(&pipeline, parts, line).await })
+            let pump = Pump {
+                driver: parts,
+                line,
+            };
+            tokio::spawn(async move { pump_through(&pipeline, pump).await })
         })
     }
 }
@@ -269,8 +295,10 @@ pub(super) struct Parts<S, K, H> {
 /// With the lifetime spelled out, which `Send` of the task's future needs.
 fn pump_through<'b, S, K, P, H, R, T, E>(
     pipeline: &'b Pipeline<P>,
-    parts: Parts<S, K, H>,
-    line: Line<T, E>,
+    Pump {
+        driver: parts,
+        line,
+    }: Pump<Parts<S, K, H>, T, E>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'b>>
 where
     S: Source + Send + 'b,
@@ -284,13 +312,12 @@ where
 {
     let supply = Origin {
         source: parts.source,
+        exhausted: false,
         launch: Through(pipeline),
         kind: parts.kind,
     };
-    Box::pin(pump(
-        Driver::new(supply, parts.listener, parts.settings),
-        line,
-    ))
+    let driver = Driver::new(supply, parts.listener, parts.settings);
+    Box::pin(Pump { driver, line }.run())
 }
 
 impl<T, E> fmt::Debug for Background<T, E> {

@@ -76,6 +76,7 @@ where
     Gather {
         supply: Origin {
             source: Some(source.into_source()),
+            exhausted: false,
             launch: Here,
             kind: PhantomData,
         },

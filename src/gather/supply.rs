@@ -11,6 +11,8 @@ use crate::operation::Operation;
 #[derive(Debug)]
 pub struct Origin<S, K, W> {
     pub(super) source: Option<S>,
+    /// The source has said that there is no further item.
+    pub(super) exhausted: bool,
     pub(super) launch: W,
     pub(super) kind: PhantomData<fn() -> K>,
 }
@@ -28,9 +30,10 @@ pub trait Supply {
     fn launch(&self, raw: Self::Raw, limits: Limits) -> Self::Item;
     #[doc(hidden)]
     fn total(&self) -> Option<usize>;
+    /// Whether the source was pulled to its end.
     #[doc(hidden)]
     fn is_exhausted(&self) -> bool;
-    /// Drops the source.
+    /// Drops the source, wherever it stands.
     #[doc(hidden)]
     fn close(&mut self);
 }
@@ -53,6 +56,7 @@ where
         match source.poll_next(cx) {
             Poll::Ready(Some(item)) => Poll::Ready(Some(item.into_item())),
             Poll::Ready(None) => {
+                self.exhausted = true;
                 self.source = None;
                 Poll::Ready(None)
             }
@@ -70,7 +74,7 @@ where
     }
 
     fn is_exhausted(&self) -> bool {
-        self.source.is_none()
+        self.exhausted
     }
 
     fn close(&mut self) {

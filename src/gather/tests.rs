@@ -1,5 +1,6 @@
 //! Tests of the gather: its pure parts, its forms, its ends.
 
+mod ended;
 mod ends;
 mod forms;
 mod histories;

@@ -15,6 +15,7 @@ impl<S, K, W, H> Gather<Origin<S, K, W>, H> {
         Gather {
             supply: Origin {
                 source: self.supply.source,
+                exhausted: self.supply.exhausted,
                 launch: launch(self.supply.launch),
                 kind: self.supply.kind,
             },
