@@ -1,5 +1,6 @@
 //! The time limits of a gather, on one timer.
 
+use std::mem;
 use std::task::{Context, Waker};
 
 use super::ready::{Ready, TIMER};
@@ -13,6 +14,8 @@ pub(super) struct Clock {
     timer: Timer,
     waker: Option<Waker>,
     armed: Instant,
+    /// A limit had passed at the last look, and the timer had not told of it.
+    late: bool,
     /// When the timer fired, until what is due by then has been ended.
     pub(super) fired: Option<Instant>,
 }
@@ -24,8 +27,30 @@ impl Clock {
             timer: Timer::new(),
             waker: None,
             armed: Instant::NEVER,
+            late: false,
             fired: None,
         }
+    }
+
+    /// Looks whether `due` or the time for the whole has passed, of which a runtime whose
+    /// thread is kept busy tells late; whether to pause, so that it gets to its timers and its
+    /// sockets. What they bring has come in time, and counts. Who looks again after that
+    /// finds the time up, whatever the runtime has told.
+    ///
+    /// It reads the clock only if there is a limit.
+    #[inline(never)]
+    pub(super) fn look(&mut self, due: Instant) -> bool {
+        let due = due.min(self.until);
+        if due == Instant::NEVER || self.fired.is_some() {
+            self.late = false;
+            return false;
+        }
+        let now = time::now();
+        let was_late = mem::replace(&mut self.late, due <= now);
+        if self.late && was_late {
+            self.fire(now);
+        }
+        self.late
     }
 
     /// Sets the timer for `due`, unless it is set for an earlier time. That one may be of an
@@ -40,10 +65,16 @@ impl Clock {
         self.poll(ready);
     }
 
+    /// Whether a pause is due, for the runtime to tell what it has missed.
+    pub(super) fn is_late(&self) -> bool {
+        self.late
+    }
+
     /// Everything is being ended: no time matters any more.
     pub(super) fn stop(&mut self) {
         self.until = Instant::NEVER;
         self.armed = Instant::NEVER;
+        self.late = false;
         self.fired = None;
         self.timer.disarm();
     }
@@ -52,9 +83,14 @@ impl Clock {
         let waker = self.waker.get_or_insert_with(|| ready.waker_of_bit(TIMER));
         let mut cx = Context::from_waker(waker);
         if self.armed != Instant::NEVER && self.timer.poll_until(self.armed, &mut cx).is_ready() {
-            self.fired = Some(time::now().max(self.armed));
-            self.armed = Instant::NEVER;
-            self.timer.disarm();
+            self.fire(time::now().max(self.armed));
         }
+    }
+
+    fn fire(&mut self, now: Instant) {
+        self.late = false;
+        self.fired = Some(now);
+        self.armed = Instant::NEVER;
+        self.timer.disarm();
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::mem;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -47,12 +48,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gathered<T, E>> {
         let this = self.get_mut();
-        while let Some((index, outcome)) = ready!(this.driver.poll_finished(cx)) {
+        ready!(this.driver.poll_each(cx, |(index, outcome)| {
             place(&mut this.outcomes, index, outcome);
-        }
+            ControlFlow::Continue(())
+        }));
         let outcomes = mem::take(&mut this.outcomes);
         let all = outcomes.into_iter().flatten().collect();
-        Poll::Ready(Gathered::new(all, this.driver.is_complete()))
+        let cut = !this.driver.is_complete();
+        let cut_after = cut.then_some(this.driver.settings().deadline);
+        Poll::Ready(Gathered::new(all, cut_after))
     }
 }
 
@@ -102,17 +106,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        while let Some((index, outcome)) = ready!(this.driver.poll_finished(cx)) {
+        ready!(this.driver.poll_each(cx, |(index, outcome)| {
             match outcome {
                 // What ends after the first error is dropped: nobody wants it.
                 _ if this.error.is_some() => {}
                 Ok(value) => place(&mut this.values, index, value),
                 Err(error) => {
                     this.error = Some(ItemError::new(index, error));
-                    this.driver.stop();
+                    return ControlFlow::Break(());
                 }
             }
-        }
+            ControlFlow::Continue(())
+        }));
         let values = mem::take(&mut this.values);
         match this.error.take().or_else(|| this.not_begun()) {
             Some(error) => Poll::Ready(Err(error)),

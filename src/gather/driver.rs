@@ -10,7 +10,10 @@ mod end;
 mod start;
 
 use std::fmt;
+use std::future::Future;
 use std::mem;
+use std::ops::ControlFlow;
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -29,6 +32,9 @@ use end::Unwinding;
 
 /// Polls of items in a row before the gather lets other tasks run.
 const BUDGET: u32 = 128;
+
+/// Polls of items in a row before it looks at the clock, if there is a time limit.
+const LOOK: u32 = 16;
 
 /// Starts in a row before those are polled that were woken.
 const STARTS: u32 = 64;
@@ -58,9 +64,11 @@ pub(super) struct Driver<F, H, R, O> {
     starts: u32,
     tap: Tap,
     clock: Clock,
+    /// Whether there is a time limit at all.
+    limited: bool,
     /// Everything is being ended, for this reason.
     cut: Option<Cause>,
-    /// Whether the deadline has cut anything short.
+    /// Whether there are items without an outcome, or with one that was not their own.
     cut_short: bool,
     /// The panic to be passed on when everything has ended.
     failure: Option<Payload>,
@@ -96,6 +104,7 @@ impl<F, H, R, O> Driver<F, H, R, O> {
             starts: 0,
             tap: Tap::default(),
             clock: Clock::new(),
+            limited: settings.timeout.min(settings.deadline) != Duration::MAX,
             cut: None,
             cut_short: false,
             failure: None,
@@ -131,18 +140,26 @@ where
     /// ended, or nothing is in flight and nothing may be pulled.
     pub(super) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Option<Finished<T, E>>> {
         let unwinding = Unwinding(self);
-        let polled = unwinding.0.drive(cx);
+        let polled = unwinding.0.drive_one(cx);
         mem::forget(unwinding);
         polled
     }
 
-    /// Ends all that is in flight, and pulls no more. The outcomes that follow are those of
-    /// items that were cut.
-    pub(super) fn stop(&mut self) {
-        self.end_all(Cause::Stopped);
+    /// Goes on until there is no outcome to come, and hands each one to `each`, which says
+    /// whether the rest is to be ended. The outcomes that follow then are those of items that
+    /// were cut.
+    pub(super) fn poll_each(
+        &mut self,
+        cx: &mut Context<'_>,
+        each: impl FnMut(Finished<T, E>) -> ControlFlow<()>,
+    ) -> Poll<()> {
+        let unwinding = Unwinding(self);
+        let polled = unwinding.0.drive_each(cx, each);
+        mem::forget(unwinding);
+        polled
     }
 
-    /// Whether the source was pulled to its end and nothing was cut short.
+    /// Whether the source was pulled to its end and every outcome was handed out.
     pub(super) fn is_complete(&self) -> bool {
         self.supply.is_exhausted() && !self.cut_short
     }
@@ -153,12 +170,38 @@ where
         self.seats.taken() == 0 && self.parked.is_none() && !fed
     }
 
+    fn drive_each(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut each: impl FnMut(Finished<T, E>) -> ControlFlow<()>,
+    ) -> Poll<()> {
+        if self.begin() {
+            return self.pause(cx);
+        }
+        loop {
+            match self.drive(cx) {
+                Poll::Ready(Some(done)) => {
+                    if each(done).is_break() {
+                        self.end_all(Cause::Stopped);
+                    }
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn drive_one(&mut self, cx: &mut Context<'_>) -> Poll<Option<Finished<T, E>>> {
+        if self.begin() {
+            return self.pause(cx);
+        }
+        self.drive(cx)
+    }
+
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Finished<T, E>>> {
-        self.begin();
         loop {
             if self.must_pause() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                return self.pause(cx);
             }
             match self.step() {
                 Step::Finished(done) => {
@@ -169,6 +212,7 @@ where
                 Step::Went => {}
                 Step::Nothing if self.begin_round() => {}
                 Step::Nothing if self.is_idle() => return Poll::Ready(self.pass_on_failure()),
+                Step::Nothing if self.is_late() => return self.pause(cx),
                 Step::Nothing => {
                     self.arm();
                     if self.clock.fired.is_none() && self.ready.sleep(cx) {
@@ -193,7 +237,8 @@ where
         self.start_next()
     }
 
-    fn begin(&mut self) {
+    /// Takes up where the last poll left off; whether to pause at once.
+    fn begin(&mut self) -> bool {
         self.ready.wake_up();
         if !self.begun {
             self.begun = true;
@@ -202,26 +247,50 @@ where
             }
             self.tally.expect(self.supply.total());
         }
-        // Time has passed if the consumer was slow.
-        self.arm();
+        // The timer may have told, before time is looked at.
         if self.ready.is_round_over() {
             self.begin_round();
         }
+        // Time has passed if the consumer was slow.
+        if self.is_late() {
+            return true;
+        }
+        self.arm();
+        false
     }
 
     /// Items that are always ready must not keep the thread for themselves.
     fn must_pause(&mut self) -> bool {
+        let spent = self.spent;
         self.spent += 1;
-        if self.spent <= BUDGET || self.cut == Some(Cause::Stopped) {
+        if spent == 0 || spent % LOOK != 0 || self.cut == Some(Cause::Stopped) {
             return false;
         }
+        self.is_late() || spent >= BUDGET
+    }
+
+    /// Whether a time limit has passed, of which the runtime is to tell first.
+    fn is_late(&mut self) -> bool {
+        self.limited && self.cut.is_none() && self.clock.look(self.seats.first_due())
+    }
+
+    #[cold]
+    fn pause<D>(&mut self, cx: &mut Context<'_>) -> Poll<D> {
         self.spent = 0;
-        self.arm();
-        true
+        if self.clock.is_late() {
+            // Woken when the runtime has been at its timers and its sockets.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+        } else {
+            self.arm();
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 
     fn arm(&mut self) {
-        self.clock.arm(&self.ready, self.seats.first_due());
+        if self.limited {
+            self.clock.arm(&self.ready, self.seats.first_due());
+        }
     }
 
     /// Looks who was woken; whether there is anything to look at again.

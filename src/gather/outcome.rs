@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::Error;
 
@@ -25,19 +26,23 @@ use crate::error::Error;
 #[must_use = "every outcome is in it, the failures as well"]
 pub struct Gathered<T, E> {
     outcomes: Vec<Result<T, Error<E>>>,
-    complete: bool,
+    /// The time for the whole, if it has cut anything short.
+    cut_after: Option<Duration>,
 }
 
 impl<T, E> Gathered<T, E> {
-    pub(super) fn new(outcomes: Vec<Result<T, Error<E>>>, complete: bool) -> Self {
-        Self { outcomes, complete }
+    pub(super) fn new(outcomes: Vec<Result<T, Error<E>>>, cut_after: Option<Duration>) -> Self {
+        Self {
+            outcomes,
+            cut_after,
+        }
     }
 
     /// Whether the source was pulled to its end, and the deadline for the whole cut nothing
     /// short. An item that failed or had its own time limit pass is complete all the same.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.complete
+        self.cut_after.is_none()
     }
 
     /// How many items there were; with an incomplete result, how many were taken up.
@@ -94,12 +99,16 @@ impl<T, E> Gathered<T, E> {
     ///
     /// # Errors
     ///
-    /// The failed item that came first in the source. An incomplete result of which no item
-    /// has failed is `Ok`: ask [`is_complete`](Self::is_complete).
+    /// The failed item that came first in the source. If none has failed and the result is
+    /// [incomplete](Self::is_complete), the first one that is missing has timed out.
     pub fn into_result(self) -> Result<Vec<T>, ItemError<E>> {
+        let late = |limit| ItemError::new(self.outcomes.len(), Error::timed_out(limit));
+        let missing = self.cut_after.map(late);
         let all = self.outcomes.into_iter().enumerate();
-        all.map(|(index, one)| one.map_err(|error| ItemError::new(index, error)))
-            .collect()
+        let values = all
+            .map(|(index, one)| one.map_err(|error| ItemError::new(index, error)))
+            .collect::<Result<_, _>>()?;
+        missing.map_or(Ok(values), Err)
     }
 }
 
@@ -112,7 +121,7 @@ impl<T, E> Gathered<T, Error<E>> {
         let flat = |one: Result<T, Error<Error<E>>>| one.map_err(Error::flatten);
         Gathered {
             outcomes: self.outcomes.into_iter().map(flat).collect(),
-            complete: self.complete,
+            cut_after: self.cut_after,
         }
     }
 }

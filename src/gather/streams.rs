@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -203,12 +204,13 @@ where
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Batch<T, E>>> {
         let begun = self.waiting.next() - self.batch.len();
         self.driver.pull_until = begun.saturating_add(self.size);
-        while let Some((index, outcome)) = ready!(self.driver.poll_finished(cx)) {
+        ready!(self.driver.poll_each(cx, |(index, outcome)| {
             self.waiting.put(index, outcome);
             while let Some(outcome) = self.waiting.take() {
                 self.batch.push(outcome);
             }
-        }
+            ControlFlow::Continue(())
+        }));
         let batch = mem::take(&mut self.batch);
         Poll::Ready((!batch.is_empty()).then_some(batch))
     }

@@ -4,6 +4,7 @@ mod ended;
 mod ends;
 mod forms;
 mod histories;
+mod late;
 mod panics;
 mod parts;
 mod tasks;

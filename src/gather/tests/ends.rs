@@ -86,6 +86,26 @@ async fn an_item_that_was_pulled_and_not_started_is_cut_before_its_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_incomplete_result_of_successes_is_an_error() {
+    use futures_util::StreamExt;
+    let items = || (0..3).map(|n| std::future::ready(Plain::Ok(n)));
+    let source = || futures_util::stream::iter(items());
+    let gathered = gather(source()).deadline(MS).await;
+    assert_eq!(gathered.into_result(), Ok(vec![0, 1, 2]));
+
+    let endless = source().chain(futures_util::stream::pending());
+    let gathered = gather(endless).deadline(MS).await;
+    assert_eq!((gathered.len(), gathered.is_complete()), (3, false));
+    let error = gathered.into_result().unwrap_err();
+    assert_eq!((error.index, error.error), (3, Error::timed_out(MS)));
+
+    let of_calls = |n| std::future::ready(Ok::<_, Error<&'static str>>(n));
+    let endless = futures_util::stream::iter([of_calls(7)]).chain(futures_util::stream::pending());
+    let flat = gather(endless).deadline(MS).await.flatten();
+    assert_eq!(flat.into_result().unwrap_err().index, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_that_cuts_nothing_leaves_the_result_complete() {
     let gathered = gather([after(MS, Ok(1))]).deadline(2 * MS).await;
     assert!(gathered.is_complete());
@@ -93,6 +113,11 @@ async fn a_deadline_that_cuts_nothing_leaves_the_result_complete() {
     let source = || futures_util::stream::pending::<std::future::Ready<Plain>>();
     let gathered = gather(source()).deadline(MS).await;
     assert!(!gathered.is_complete() && gathered.is_empty());
+    let error = gathered.into_result().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "item 0: timed out after 1ms, before it was started"
+    );
     let error = gather(source()).deadline(MS).try_all().await.unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -125,7 +125,10 @@ proptest! {
                 _ => {
                     match all.try_all().await {
                         Ok(values) => values.into_iter().enumerate().for_each(|(index, value)| put(index, Ok(value))),
-                        Err(error) => put(error.index.min(plans.len().saturating_sub(1)), Err(error.error)),
+                        // Also of the item after the last: the deadline came before the end.
+                        Err(error) => if let Some(last) = plans.len().checked_sub(1) {
+                            put(error.index.min(last), Err(error.error));
+                        },
                     }
                     None
                 }
