@@ -44,7 +44,7 @@ pub type Outcome<O> = Result<<O as Operation>::Output, Error<<O as Operation>::E
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can be started only once",
     label = "this would have to be started again",
-    note = "a future runs once: give a closure that makes one, as in `(|| fetch(url)).retry(..)` and `pipeline.call(|| fetch(url))`",
+    note = "a future runs once: give a closure that makes one, as in `(|| fetch(url)).retry(..)`, `pipeline.call(|| fetch(url))` and `gather(urls.map(|url| move || fetch(url))).through(&pipeline)`",
     note = "a tower request that cannot be cloned needs `layer_with`, or a pipeline that does not repeat"
 )]
 pub trait Repeatable: Operation {

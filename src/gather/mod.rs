@@ -142,6 +142,28 @@ where
 /// `.await` and [`try_all`](Self::try_all) have no consumer; both things concern them only as
 /// part of a `select!` in a loop, in whose other branches they are not polled.
 ///
+/// # In a task
+///
+/// What is given to `tokio::spawn` or `tokio::join!` has to be a future already, and a gather
+/// becomes one only by `.await`: give them `gather(..).into_future()`, or an `async` block
+/// around it. The block is needed by `join!` in a spawned task too, where the closures of the
+/// gather borrow: without it the compiler finds them "not general enough".
+///
+/// ```
+/// use mainstay::gather::gather;
+///
+/// # async fn fetch(page: &str) -> std::io::Result<usize> { Ok(page.len()) }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let task = tokio::spawn(async {
+///     let pages = [String::from("/a"), String::from("/bc")];
+///     let sizes = async { gather(pages.iter().map(|page| fetch(page))).await };
+///     let (sizes, other) = tokio::join!(sizes, fetch("/"));
+///     sizes.into_successes().sum::<usize>() + other.unwrap()
+/// });
+/// assert_eq!(task.await.unwrap(), 6);
+/// # }
+/// ```
+///
 /// # Cancel safety
 ///
 /// Dropping it, at any point and in any form, drops all that is in flight. Of items in tasks
@@ -170,8 +192,11 @@ where
 /// after another; there are as many slots as there were ever items in flight at once, and the
 /// limit costs nothing by itself. A slot has one waker, made once, that sets its bit in a set
 /// which the gather empties in rounds: only those are polled that were woken. One timer serves
-/// all time limits. Nothing is allocated for an item (but in [`spawned`](Self::spawned): its
-/// task).
+/// all time limits; where there are any, the clock is looked at as well, at each poll of the
+/// gather and once in 16 polls and starts of items, since a runtime whose thread is kept busy
+/// tells of its timers late. Before anything is ended for that, the runtime is given a turn:
+/// what has come in time counts. Nothing is allocated for an item (but in
+/// [`spawned`](Self::spawned): its task).
 #[must_use = "a gather does nothing unless awaited"]
 pub struct Gather<F, H> {
     supply: F,
@@ -313,7 +338,7 @@ where
     }
 
     /// The outcomes in batches of `size`, in the order of the source, as a stream. A size of 0
-    /// counts as 1.
+    /// counts as 1: batches of nothing would never come to the end of the source.
     ///
     /// The next batch starts when it is asked for.
     pub fn batches(self, size: usize) -> Batches<F, H, R, O, T, E> {

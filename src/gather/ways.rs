@@ -26,7 +26,8 @@ impl<S, K, W, H> Gather<Origin<S, K, W>, H> {
 }
 
 impl<S, K, H> Gather<Origin<S, K, Here>, H> {
-    /// Sends each item through a pipeline; its errors do not nest.
+    /// Sends each item through a pipeline; its errors do not nest. One that repeats needs
+    /// closures: a future runs once.
     ///
     /// The time limits of the gather stand outside of the pipeline's: a wait in there that
     /// could not end in time is not begun.
@@ -49,7 +50,16 @@ impl<S, K, H> Gather<Origin<S, K, Here>, H> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn through<P>(self, pipeline: &Pipeline<P>) -> Gather<Origin<S, K, Through<'_, P>>, H> {
+    pub fn through<'a, P, R>(
+        self,
+        pipeline: &'a Pipeline<P>,
+    ) -> Gather<Origin<S, K, Through<'a, P>>, H>
+    where
+        S: Source,
+        S::Item: IntoItem<K, Operation = R>,
+        R: Operation,
+        P: Policy<'a, R>,
+    {
         self.launched_by(|Here| Through(pipeline))
     }
 
@@ -59,6 +69,8 @@ impl<S, K, H> Gather<Origin<S, K, Here>, H> {
     /// time limit, an error with `try_all`) is aborted, which takes effect where it awaits
     /// next; its outcome comes when it has ended, so that no more than the limit ever run.
     /// Dropping the gather aborts the tasks and does not wait.
+    ///
+    /// It costs two allocations for each item, and three through a pipeline.
     ///
     /// # Examples
     ///
@@ -78,7 +90,13 @@ impl<S, K, H> Gather<Origin<S, K, Here>, H> {
 
 impl<S, K, H> Gather<Origin<S, K, InTasks>, H> {
     /// Sends each item through a pipeline; its errors do not nest.
-    pub fn through<P>(self, pipeline: &Pipeline<P>) -> Gather<Origin<S, K, InTasksThrough<P>>, H> {
+    pub fn through<P, R>(self, pipeline: &Pipeline<P>) -> Gather<Origin<S, K, InTasksThrough<P>>, H>
+    where
+        S: Source,
+        S::Item: IntoItem<K, Operation = R>,
+        R: Operation + Send + 'static,
+        P: for<'b> Policy<'b, R, Operation: Send>,
+    {
         self.launched_by(|InTasks| InTasksThrough(pipeline.clone()))
     }
 }
@@ -122,8 +140,8 @@ macro_rules! in_background {
             /// Drives the whole in a tokio task of its own, which goes on while the consumer
             /// is slow.
             ///
-            /// Nothing new is started while `buffer` outcomes wait (0 counts as 1); what has
-            /// started is driven to its end, so that at most `buffer` and what is in flight
+            /// Nothing new is started while `buffer` outcomes wait (0 counts as 1, as with
+            /// none at all nothing could ever start); what has started is driven to its end, so that at most `buffer` and what is in flight
             /// wait in the end. Dropping what this returns ends the task.
             ///
             /// # Examples

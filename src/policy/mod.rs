@@ -30,7 +30,7 @@ pub use stack::{Identity, Stack};
 /// height costs no allocation and no reference count.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be put around this operation",
-    note = "a policy that repeats (such as `Retry`) needs an operation that can be started again: give `call` a closure instead of `call_future` a future",
+    note = "a policy that repeats (such as `Retry`) needs an operation that can be started again: give `call`, or the items of a `gather`, as closures instead of futures",
     note = "a policy with a classifier or a fallback value needs that one's result and error types"
 )]
 pub trait Policy<'a, O: Operation> {
