@@ -9,6 +9,8 @@ use crate::time::{self, Instant, Timer};
 /// The one timer of a gather, for the whole and for the items.
 #[derive(Debug)]
 pub(super) struct Clock {
+    /// Whether there is a time limit at all.
+    pub(super) limited: bool,
     /// When the time for the whole is up.
     pub(super) until: Instant,
     timer: Timer,
@@ -21,8 +23,9 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(limited: bool) -> Self {
         Self {
+            limited,
             until: Instant::NEVER,
             timer: Timer::new(),
             waker: None,

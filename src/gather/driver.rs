@@ -64,8 +64,6 @@ pub(super) struct Driver<F, H, R, O> {
     starts: u32,
     tap: Tap,
     clock: Clock,
-    /// Whether there is a time limit at all.
-    limited: bool,
     /// Everything is being ended, for this reason.
     cut: Option<Cause>,
     /// Whether there are items without an outcome, or with one that was not their own.
@@ -103,8 +101,7 @@ impl<F, H, R, O> Driver<F, H, R, O> {
             spent: 0,
             starts: 0,
             tap: Tap::default(),
-            clock: Clock::new(),
-            limited: settings.timeout.min(settings.deadline) != Duration::MAX,
+            clock: Clock::new(settings.timeout.min(settings.deadline) != Duration::MAX),
             cut: None,
             cut_short: false,
             failure: None,
@@ -271,7 +268,7 @@ where
 
     /// Whether a time limit has passed, of which the runtime is to tell first.
     fn is_late(&mut self) -> bool {
-        self.limited && self.cut.is_none() && self.clock.look(self.seats.first_due())
+        self.clock.limited && self.cut.is_none() && self.clock.look(self.seats.first_due())
     }
 
     #[cold]
@@ -288,7 +285,7 @@ where
     }
 
     fn arm(&mut self) {
-        if self.limited {
+        if self.clock.limited {
             self.clock.arm(&self.ready, self.seats.first_due());
         }
     }
