@@ -7,7 +7,7 @@ use super::cell::Settled;
 use super::shared::{discard, wake};
 use super::snapshot::QueueSnapshot;
 use super::start::Start;
-use crate::panics::{caught, message};
+use crate::panics::swallow;
 
 /// A callback that is told the counts.
 pub(super) type OnProgress = Arc<dyn Fn(QueueSnapshot) + Send + Sync>;
@@ -43,9 +43,7 @@ impl<J, T, E> After<J, T, E> {
     /// Does it. Whoever is woken finds the progress told.
     pub(super) fn carry_out(self) {
         if let Some((tell, counts)) = self.told {
-            if let Err(panic) = caught(|| tell(counts)) {
-                message(panic);
-            }
+            swallow(|| tell(counts));
             discard(tell);
         }
         wake(self.wakers);

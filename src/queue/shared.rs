@@ -16,7 +16,7 @@ use super::snapshot::Outcome;
 use super::start::Start;
 use super::state::{Arrival, Entry, Place, State};
 use crate::error::{Error, Progress};
-use crate::panics::{caught, message};
+use crate::panics::swallow;
 use crate::sync::Lock;
 
 pub(super) type Record<T, E> = Arc<Cell<T, E>>;
@@ -47,26 +47,20 @@ pub(super) struct Inner<J, T, E> {
 
 /// Drops a user's value, whose drop may panic where nobody can do anything about it.
 pub(super) fn discard<V>(value: V) {
-    if let Err(panic) = caught(move || drop(value)) {
-        message(panic);
-    }
+    swallow(move || drop(value));
 }
 
 /// Wakes everyone, each by itself: a waker that panics is not the caller's concern, and two
 /// of them must not meet in one unwinding.
 pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
-        if let Err(panic) = caught(move || waker.wake()) {
-            message(panic);
-        }
+        swallow(move || waker.wake());
     }
 }
 
 /// Wakes those who wait for it.
 fn cancel_token(token: &CancellationToken) {
-    if let Err(panic) = caught(|| token.cancel()) {
-        message(panic);
-    }
+    swallow(|| token.cancel());
 }
 
 pub(super) fn cancelled<E>(attempts: u32) -> Error<E> {

@@ -383,10 +383,7 @@ fn a_runtime_that_ends_is_no_end_of_the_stream() {
     let items = || stream::iter([Ok::<_, &str>(1)]).chain(stream::pending());
     let outside = spin(all(items().in_background(1)));
     let refused = outside[0].as_ref().unwrap_err().refusal();
-    assert!(
-        matches!(refused, Some(Refusal::NoRuntime)),
-        "{outside:?}"
-    );
+    assert!(matches!(refused, Some(Refusal::NoRuntime)), "{outside:?}");
     assert_eq!(outside.len(), 1);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
