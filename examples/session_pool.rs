@@ -100,7 +100,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let command = pool.use_with(async |session| session.run("sleep").await);
     let cut = tokio::time::timeout(Duration::from_millis(5), command).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let closed = pool.status().closed.cancelled_use;
+    let closed = pool.snapshot().closed.cancelled_use;
     println!(
         "  cut short: {}; sessions closed for it: {closed}",
         cut.is_err()
@@ -112,7 +112,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(session) => println!("  got session {}", session.id),
         Err(error) => println!("  {error}"),
     }
-    let idle = || pool.status().idle;
+    let idle = || pool.snapshot().idle;
     while idle() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use indicatif::ProgressBar;
 use mainstay::gather::gather;
-use mainstay::pool::{Pool, PoolStatus};
+use mainstay::pool::{Pool, PoolSnapshot};
 use mainstay::prelude::*;
 use tokio::sync::mpsc;
 
@@ -29,7 +29,7 @@ pub(crate) struct Found {
     pub(crate) lost: u32,
     bytes: u64,
     requests: u64,
-    connections: PoolStatus,
+    connections: PoolSnapshot,
 }
 
 impl fmt::Display for Found {
@@ -157,6 +157,6 @@ pub(crate) async fn crawl(site: SocketAddr, bar: &ProgressBar) -> Result<Found, 
         lost,
         bytes,
         requests: asked.get(),
-        connections: pool.status(),
+        connections: pool.snapshot(),
     })
 }

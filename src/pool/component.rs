@@ -23,7 +23,7 @@ impl<M: Manage> Component for Pool<M> {
 
     /// Objects: those there are, those that have ended, and creations that failed.
     fn counts(&self) -> Counts {
-        let now = self.status();
+        let now = self.snapshot();
         let mut counts = Counts::new(now.size as u64);
         counts.completed = now.closed.total();
         counts.failed = now.create_failures;

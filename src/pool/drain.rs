@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::manage::Manage;
 use super::shared::Shared;
-use super::status::PoolStatus;
+use super::snapshot::PoolSnapshot;
 use crate::sync::Key;
 
 /// The wait until a pool is closed and empty; see [`Pool::drained`](super::Pool::drained).
@@ -67,5 +67,5 @@ pub struct PoolReport {
     /// How long it took.
     pub took: Duration,
     /// What there was at the end: without a drain, what is still out.
-    pub status: PoolStatus,
+    pub snapshot: PoolSnapshot,
 }

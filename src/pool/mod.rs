@@ -14,8 +14,8 @@ mod keeper;
 mod manage;
 mod pooled;
 mod shared;
+mod snapshot;
 mod state;
-mod status;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +28,7 @@ pub use drain::{Drained, PoolReport};
 pub use get::Get;
 pub use manage::{Check, HookFuture, Manage};
 pub use pooled::Pooled;
-pub use status::{PoolClosed, PoolStatus};
+pub use snapshot::{PoolClosed, PoolSnapshot};
 
 use crate::error::{Error, Refusal};
 use crate::time;
@@ -106,7 +106,7 @@ use state::{Effects, State, Take};
 ///     })
 ///     .await?;
 /// assert_eq!(sent, 2);
-/// assert_eq!(pool.status().created, 1);
+/// assert_eq!(pool.snapshot().created, 1);
 ///
 /// let connection = Pooled::into_owned(pool.get().await?);
 /// tokio::spawn(async move { drop(connection) }).await?;
@@ -214,7 +214,7 @@ impl<M: Manage> Pool<M> {
     /// });
     /// let cut = tokio::time::timeout(Duration::from_millis(1), command).await;
     /// assert!(cut.is_err());
-    /// assert_eq!(pool.status().closed.cancelled_use, 1);
+    /// assert_eq!(pool.snapshot().closed.cancelled_use, 1);
     /// # Ok(())
     /// # }
     /// ```
@@ -272,7 +272,7 @@ impl<M: Manage> Pool<M> {
     /// let pool = Pool::builder(|| async { Ok::<_, std::io::Error>(()) }).max_size(1).build()?;
     /// let held = pool.get().await?;
     /// let report = pool.close_within(Duration::from_millis(1)).await;
-    /// assert_eq!((report.is_drained, report.status.in_use), (false, 1));
+    /// assert_eq!((report.is_drained, report.snapshot.in_use), (false, 1));
     /// drop(held);
     /// assert!(pool.close_within(Duration::ZERO).await.is_drained);
     /// # Ok(())
@@ -285,20 +285,20 @@ impl<M: Manage> Pool<M> {
         PoolReport {
             is_drained: drained.is_some(),
             took: time::now().since(since),
-            status: self.status(),
+            snapshot: self.snapshot(),
         }
     }
 
     /// Whether the pool is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.status().is_closed
+        self.snapshot().is_closed
     }
 
     /// What it holds now and has done so far.
     #[must_use]
-    pub fn status(&self) -> PoolStatus {
-        self.shared().lock().status()
+    pub fn snapshot(&self) -> PoolSnapshot {
+        self.shared().lock().snapshot()
     }
 
     /// What creates the objects.
@@ -325,7 +325,7 @@ impl<M: Manage> Clone for Pool<M> {
 impl<M: Manage> fmt::Debug for Pool<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("status", &self.status())
+            .field("snapshot", &self.snapshot())
             .finish_non_exhaustive()
     }
 }

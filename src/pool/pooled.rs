@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::entry::Entry;
 use super::manage::{HookFuture, Manage};
 use super::shared::{Shared, Slot, within};
+use super::snapshot::Reason;
 use super::state::State;
-use super::status::Reason;
 use crate::panics::{caught, message};
 use crate::time;
 

@@ -3,6 +3,7 @@
 mod background;
 mod cancel;
 mod closing;
+
 mod panics;
 mod runtimes;
 mod waiting;
@@ -82,6 +83,10 @@ struct Factory {
     alive: AtomicUsize,
     most: AtomicUsize,
     names: AtomicU32,
+    /// How many may be alive before more are refused; 0 is any number.
+    most_allowed: AtomicUsize,
+    /// In milliseconds.
+    refusal_takes: AtomicU64,
 }
 
 impl Factory {
@@ -91,6 +96,10 @@ impl Factory {
 
     fn most(&self) -> usize {
         self.most.load(SeqCst)
+    }
+
+    fn is_full(&self) -> bool {
+        (1..self.alive()).contains(&self.most_allowed.load(SeqCst))
     }
 }
 
@@ -130,6 +139,12 @@ impl Manage for Plant {
 
     async fn create(&self) -> Result<Thing, Oops> {
         let thing = Thing::new(&self.0);
+        if self.0.is_full() {
+            drop(thing);
+            self.0.create.begun.fetch_add(1, SeqCst);
+            sleep(Duration::from_millis(self.0.refusal_takes.load(SeqCst))).await;
+            return Err("too many");
+        }
         self.0.create.run().await?;
         Ok(thing)
     }
@@ -185,32 +200,39 @@ async fn settle() {
 /// the pool's, and as many can be had as there may be.
 async fn assert_whole(factory: &Factory, pool: &Pool<Plant>) {
     settle().await;
-    let status = pool.status();
-    assert_adds_up(&status);
+    let snapshot = pool.snapshot();
+    assert_adds_up(&snapshot);
     assert_eq!(
-        (status.pending, status.changing_hands),
+        (snapshot.pending, snapshot.changing_hands),
         (0, 0),
-        "{status:?}"
+        "{snapshot:?}"
     );
-    assert_eq!(factory.alive(), status.size, "{status:?}");
+    assert_eq!(factory.alive(), snapshot.size, "{snapshot:?}");
     let mut all = Vec::new();
-    for _ in status.in_use..status.max_size {
+    for _ in snapshot.in_use..snapshot.max_size {
         all.push(pool.get().max_wait(9 * SECOND).await.unwrap());
     }
-    assert_eq!(pool.status().in_use, status.max_size);
-    assert!(factory.most() <= status.max_size, "never above the maximum");
+    assert_eq!(pool.snapshot().in_use, snapshot.max_size);
+    assert!(
+        factory.most() <= snapshot.max_size,
+        "never above the maximum"
+    );
 }
 
 #[track_caller]
-fn assert_adds_up(status: &PoolStatus) {
-    let moving = status.creating + status.changing_hands + status.closing;
+fn assert_adds_up(snapshot: &PoolSnapshot) {
+    let moving = snapshot.creating + snapshot.changing_hands + snapshot.closing;
     assert_eq!(
-        status.size,
-        status.idle + status.in_use + moving,
-        "{status:?}"
+        snapshot.size,
+        snapshot.idle + snapshot.in_use + moving,
+        "{snapshot:?}"
     );
-    let there = (status.size - status.creating) as u64;
-    assert_eq!(status.created, there + status.closed.total(), "{status:?}");
+    let there = (snapshot.size - snapshot.creating) as u64;
+    assert_eq!(
+        snapshot.created,
+        there + snapshot.closed.total(),
+        "{snapshot:?}"
+    );
 }
 
 #[track_caller]
@@ -224,7 +246,7 @@ fn error<T>(result: Result<T, Error<Oops>>) -> Error<Oops> {
 #[tokio::test(start_paused = true)]
 async fn objects_are_created_as_needed_and_lent_out_again() {
     let (factory, pool) = pool_of(2);
-    assert_eq!(pool.status().size, 0);
+    assert_eq!(pool.snapshot().size, 0);
     let first = pool.get().await.unwrap();
     let second = pool.get().await.unwrap();
     assert_eq!((first.name, second.name), (0, 1));
@@ -232,8 +254,11 @@ async fn objects_are_created_as_needed_and_lent_out_again() {
     let again = pool.get().await.unwrap();
     assert_eq!((again.name, Pooled::uses(&again)), (0, 2));
     drop((second, again));
-    let status = pool.status();
-    assert_eq!((status.idle, status.in_use, status.created), (2, 0, 2));
+    let snapshot = pool.snapshot();
+    assert_eq!(
+        (snapshot.idle, snapshot.in_use, snapshot.created),
+        (2, 0, 2)
+    );
     assert_whole(&factory, &pool).await;
 }
 
@@ -297,12 +322,12 @@ async fn huge_settings_work() {
 async fn a_detached_object_is_the_users_and_makes_room() {
     let (factory, pool) = pool_of(1);
     let mine = Pooled::detach(pool.get().await.unwrap());
-    assert_eq!(pool.status().size, 0);
-    assert_eq!(pool.status().closed.detached, 1);
+    assert_eq!(pool.snapshot().size, 0);
+    assert_eq!(pool.snapshot().closed.detached, 1);
     assert_eq!(pool.get().await.unwrap().name, 1);
     assert_eq!(factory.close.begun(), 0);
     drop(mine);
-    assert_eq!((factory.alive(), pool.status().idle), (1, 1));
+    assert_eq!((factory.alive(), pool.snapshot().idle), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,7 +352,10 @@ async fn a_broken_object_is_closed_and_replaced() {
     third.mid_command = true;
     drop(third);
     assert_eq!(pool.get().await.unwrap().name, 3);
-    assert_eq!((factory.close.begun(), pool.status().closed.broken), (3, 3));
+    assert_eq!(
+        (factory.close.begun(), pool.snapshot().closed.broken),
+        (3, 3)
+    );
     assert_whole(&factory, &pool).await;
 }
 
@@ -336,7 +364,7 @@ async fn an_object_counts_until_its_end_has_come() {
     let (factory, pool) = pool_of(1);
     factory.close.takes(SECOND);
     Pooled::discard(pool.get().await.unwrap());
-    assert_eq!((pool.status().closing, pool.status().size), (1, 1));
+    assert_eq!((pool.snapshot().closing, pool.snapshot().size), (1, 1));
     let start = time::now();
     assert_eq!(pool.get().await.unwrap().name, 1);
     assert_eq!(time::now().since(start), SECOND);
@@ -378,7 +406,7 @@ async fn an_object_that_fails_its_check_is_replaced() {
     drop((pool.get().await.unwrap(), pool.get().await.unwrap()));
     factory.check.set(Does::Fail);
     assert_eq!(pool.get().await.unwrap().name, 2);
-    assert_eq!(pool.status().closed.check_failed, 2);
+    assert_eq!(pool.snapshot().closed.check_failed, 2);
     factory.check.set(Does::Well);
     assert_whole(&factory, &pool).await;
 }
@@ -405,14 +433,17 @@ async fn hooks_run_at_their_times_and_what_fails_in_them_is_closed() {
 
     factory.after.takes(SECOND);
     drop(pool.get().await.unwrap());
-    assert_eq!((pool.status().changing_hands, pool.status().idle), (1, 0));
+    assert_eq!(
+        (pool.snapshot().changing_hands, pool.snapshot().idle),
+        (1, 0)
+    );
     assert_eq!(pool.get().await.unwrap().name, 0);
     factory.after.set(Does::Fail);
     assert_eq!(pool.get().await.unwrap().name, 1);
-    assert_eq!(pool.status().closed.broken, 1);
+    assert_eq!(pool.snapshot().closed.broken, 1);
     factory.after.set(Does::Hang);
     drop(pool.get().await.unwrap());
-    assert!(pool.status().closed.broken >= 2);
+    assert!(pool.snapshot().closed.broken >= 2);
     factory.after.set(Does::Well);
     settle().await;
 
@@ -423,7 +454,7 @@ async fn hooks_run_at_their_times_and_what_fails_in_them_is_closed() {
     factory.reusable.set(Does::Fail);
     assert_eq!(error(pool.get().await), Error::operation("failed"));
     factory.reusable.set(Does::Well);
-    assert_adds_up(&pool.status());
+    assert_adds_up(&pool.snapshot());
     drop(pool.get().await.unwrap());
     sleep(9 * SECOND).await;
     assert_whole(&factory, &pool).await;
@@ -438,20 +469,23 @@ async fn a_smaller_pool_ends_idle_objects_at_once_and_others_as_they_come_back()
     }
     drop(held.split_off(2));
     pool.resize(1);
-    assert_eq!((pool.status().size, factory.alive()), (2, 2));
+    assert_eq!((pool.snapshot().size, factory.alive()), (2, 2));
     held.pop();
-    assert_eq!((pool.status().size, pool.status().closed.resized), (1, 3));
+    assert_eq!(
+        (pool.snapshot().size, pool.snapshot().closed.resized),
+        (1, 3)
+    );
     held.pop();
-    assert_eq!((pool.status().idle, pool.status().size), (1, 1));
+    assert_eq!((pool.snapshot().idle, pool.snapshot().size), (1, 1));
     pool.resize(0);
     assert_eq!(factory.alive(), 0);
     let (waited, ()) = tokio::join!(pool.get(), async {
         sleep(SECOND).await;
-        assert_eq!(pool.status().pending, 1);
+        assert_eq!(pool.snapshot().pending, 1);
         pool.resize(3);
     });
     assert_eq!(waited.unwrap().name, 4);
-    assert_eq!(pool.status().max_size, 3);
+    assert_eq!(pool.snapshot().max_size, 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -463,7 +497,7 @@ async fn a_use_that_ends_gives_the_object_back_whatever_it_says() {
         .use_with(async |_| Err::<(), Oops>("no such row"))
         .await;
     assert_eq!(failed, Err(Error::operation("no such row")));
-    assert_eq!((pool.status().idle, pool.status().created), (1, 1));
+    assert_eq!((pool.snapshot().idle, pool.snapshot().created), (1, 1));
     let failed = pool
         .use_with(async |thing| {
             thing.mid_command = true;
@@ -471,13 +505,16 @@ async fn a_use_that_ends_gives_the_object_back_whatever_it_says() {
         })
         .await;
     assert!(failed.is_err());
-    assert_eq!((pool.status().idle, pool.status().closed.broken), (0, 1));
+    assert_eq!(
+        (pool.snapshot().idle, pool.snapshot().closed.broken),
+        (0, 1)
+    );
     let marked = pool.get().await.map(|mut thing| {
         Pooled::mark_broken(&mut thing);
         thing
     });
     let used = Pooled::use_with(marked.unwrap(), async |_| Ok::<_, Oops>(())).await;
-    assert_eq!((used, pool.status().closed.broken), (Ok(()), 2));
+    assert_eq!((used, pool.snapshot().closed.broken), (Ok(()), 2));
     assert_whole(&factory, &pool).await;
 }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use mainstay::pool::{Drained, Get, Manage, Pool, PoolBuilder, PoolStatus, Pooled};
+use mainstay::pool::{Drained, Get, Manage, Pool, PoolBuilder, PoolSnapshot, Pooled};
 use mainstay::{Error, Pipeline, Refusal};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -68,7 +68,7 @@ assert_impl_all!(PoolBuilder<Make<Cell<u8>>>: Send, std::fmt::Debug);
 assert_impl_all!(Pooled<'static, Make<Cell<u8>>>: Send, std::fmt::Debug);
 assert_not_impl_any!(Pooled<'static, Make<Cell<u8>>>: Sync, Clone);
 assert_impl_all!(Pooled<'static, Make<u8>>: Sync);
-assert_impl_all!(PoolStatus: Send, Sync, Copy, Eq);
+assert_impl_all!(PoolSnapshot: Send, Sync, Copy, Eq);
 
 fn used_in_a_task<M: Manage<Object = u32, Error = Oops>>(
     pool: Pool<M>,
@@ -100,7 +100,7 @@ async fn a_wait_in_a_pipeline_ends_with_the_time_of_the_call() {
     let start = tokio::time::Instant::now();
     assert!(call.await.is_err());
     assert_eq!(start.elapsed(), 2 * SECOND);
-    assert_eq!(pool.status().pending, 0);
+    assert_eq!(pool.snapshot().pending, 0);
     drop(held);
     assert_eq!(pool.get().await.map(|n| *n), Ok(7));
 }
@@ -110,7 +110,7 @@ async fn a_wait_in_a_pipeline_ends_with_the_time_of_the_call() {
 async fn what_the_guides_pool_does_wrong_goes_right() {
     let pool = Pool::builder(number).max_size(3).build().unwrap();
     let (first, second) = tokio::join!(pool.get(), pool.get());
-    assert_eq!((pool.status().size, pool.status().created), (2, 2));
+    assert_eq!((pool.snapshot().size, pool.snapshot().created), (2, 2));
     drop((first, second));
 
     let failing = Pool::builder(|| async { Err::<u32, _>(Oops(1)) });
@@ -118,5 +118,5 @@ async fn what_the_guides_pool_does_wrong_goes_right() {
     let (first, second) = tokio::join!(failing.get(), failing.get());
     assert_eq!(first.map(|n| *n), Err(Error::operation(Oops(1))));
     assert_eq!(second.map(|n| *n), Err(Error::operation(Oops(1))));
-    assert_eq!(failing.status().size, 0);
+    assert_eq!(failing.snapshot().size, 0);
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use mainstay::gather::{Background, GatherProgress, Gathered, ItemError};
 use mainstay::lazy::Lazy;
 use mainstay::offload::{Offload, OffloadSnapshot};
-use mainstay::pool::{Get, Pool, PoolStatus, Pooled};
+use mainstay::pool::{Get, Pool, PoolSnapshot, Pooled};
 use mainstay::queue::{Outcomes, Push, Queue, QueueSnapshot, Rejected, Ticket};
 use mainstay::scope::{Scope, ScopeHandle, ScopeReport, Task, TaskInfo, Tracker};
 use mainstay::shutdown::{Component, Counts, Protected, Shutdown, ShutdownReport};
@@ -30,7 +30,7 @@ assert_impl_all!(Pool<Made>: Send, Sync, Unpin, Clone, Debug, Component);
 assert_impl_all!(Pooled<'static, Made>: Send, Sync, Unpin, Debug);
 assert_not_impl_any!(Pooled<'static, Made>: Clone);
 assert_impl_all!(Get<'static, Made>: Send, Debug);
-assert_impl_all!(PoolStatus: Send, Sync, Copy, Eq, Debug);
+assert_impl_all!(PoolSnapshot: Send, Sync, Copy, Eq, Debug);
 
 // Queues.
 assert_impl_all!(Queue<u32, u32, Oops>: Send, Sync, Unpin, Clone, Debug, Component);

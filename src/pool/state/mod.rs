@@ -25,7 +25,7 @@ mod upkeep;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::entry::Entry;
-use super::status::{PoolClosed, PoolStatus, Reason};
+use super::snapshot::{PoolClosed, PoolSnapshot, Reason};
 use crate::sync::{Key, WaitList};
 use crate::time::Instant;
 use fill::Fill;
@@ -206,8 +206,8 @@ impl<O, W, F> State<O, W, F> {
         self.draining.remove(key)
     }
 
-    pub(super) fn status(&self) -> PoolStatus {
-        PoolStatus {
+    pub(super) fn snapshot(&self) -> PoolSnapshot {
+        PoolSnapshot {
             max_size: self.max,
             size: self.size(),
             idle: self.idle.len(),

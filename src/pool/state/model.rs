@@ -180,10 +180,10 @@ impl Model {
         }
     }
 
-    fn status(&self) -> PoolStatus {
+    fn snapshot(&self) -> PoolSnapshot {
         let mut closed = PoolClosed::default();
         self.gone.iter().for_each(|reason| closed.count(*reason));
-        PoolStatus {
+        PoolSnapshot {
             max_size: self.max,
             size: self.living() + self.closing.len(),
             idle: self.idle.len(),
@@ -531,35 +531,35 @@ impl Both {
         for (entry, reason) in &fx.close {
             assert!(self.model.closing.contains(&(entry.object, *reason)));
         }
-        assert_eq!(self.real.status(), self.model.status());
+        assert_eq!(self.real.snapshot(), self.model.snapshot());
         let idle: Vec<Thing> = self.real.idle.iter().map(|entry| thing(entry)).collect();
         assert_eq!(idle, self.model.idle);
         self.check_laws(&fx);
     }
 
     fn check_laws(&self, fx: &Effects<Id, Caller, Id>) {
-        let status = self.real.status();
-        let moving = status.changing_hands + status.closing;
-        let sum = status.idle + status.in_use + status.creating + moving;
-        assert_eq!(status.size, sum);
-        let there = (status.size - status.creating) as u64;
+        let snapshot = self.real.snapshot();
+        let moving = snapshot.changing_hands + snapshot.closing;
+        let sum = snapshot.idle + snapshot.in_use + snapshot.creating + moving;
+        assert_eq!(snapshot.size, sum);
+        let there = (snapshot.size - snapshot.creating) as u64;
         assert_eq!(
-            status.created,
-            there + status.closed.total(),
+            snapshot.created,
+            there + snapshot.closed.total(),
             "none is lost"
         );
         assert!(
-            fx.create == 0 || status.size <= status.max_size,
+            fx.create == 0 || snapshot.size <= snapshot.max_size,
             "the maximum"
         );
-        assert!(status.creating <= self.model.rules.max_creating);
-        if status.pending > 0 {
-            assert_eq!(status.idle, 0, "nobody sleeps beside an idle object");
+        assert!(snapshot.creating <= self.model.rules.max_creating);
+        if snapshot.pending > 0 {
+            assert_eq!(snapshot.idle, 0, "nobody sleeps beside an idle object");
             assert!(
-                status.creating >= status.pending
-                    || status.size >= status.max_size
-                    || status.creating == self.model.rules.max_creating,
-                "nobody sleeps beside room: {status:?}"
+                snapshot.creating >= snapshot.pending
+                    || snapshot.size >= snapshot.max_size
+                    || snapshot.creating == self.model.rules.max_creating,
+                "nobody sleeps beside room: {snapshot:?}"
             );
         }
         for entry in &self.real.idle {
@@ -584,7 +584,7 @@ impl Both {
         }
         self.settle();
         if self.model.closed {
-            assert_eq!(self.real.status().size, 0);
+            assert_eq!(self.real.snapshot().size, 0);
             assert!(self.real.poll_drained(&mut None, &mut Some(0)));
             return;
         }
@@ -605,7 +605,7 @@ impl Both {
             self.come(first, 0);
         }
         self.compare();
-        assert_eq!(self.real.status().in_use, 1, "the next call succeeds");
+        assert_eq!(self.real.snapshot().in_use, 1, "the next call succeeds");
     }
 
     /// All that is under way ends well.

@@ -2,7 +2,7 @@
 
 use super::{Candidate, Fx, Served, State};
 use crate::pool::entry::Entry;
-use crate::pool::status::Reason;
+use crate::pool::snapshot::Reason;
 use crate::time::Instant;
 
 impl<O, W, F> State<O, W, F> {

@@ -65,7 +65,7 @@ fn a_lost_creation_is_told_to_the_first_and_started_anew_by_the_next() {
         state.look(next, &mut Some("next"), &mut fx),
         Turn::Waiting(_)
     ));
-    assert_eq!((fx.create, state.status().creating), (1, 1));
+    assert_eq!((fx.create, state.snapshot().creating), (1, 1));
     state.landed(entry(7), NOW, &mut fx);
     assert_eq!(fx.wake, ["first", "next", "next"]);
 }
@@ -78,7 +78,7 @@ fn a_creation_under_way_is_for_whoever_comes() {
         let ticket = enter(&mut state, "a", &mut fx);
         assert_eq!(state.leave(ticket, NOW, &mut fx), Some("a"));
     }
-    assert_eq!((fx.create, state.status().pending), (1, 0));
+    assert_eq!((fx.create, state.snapshot().pending), (1, 0));
 }
 
 #[test]
@@ -99,5 +99,5 @@ fn a_closed_state_starts_nothing_and_ends_what_lands() {
     assert!(fx.wake.is_empty());
     state.ended(Reason::PoolClosed, &mut fx);
     assert_eq!(fx.wake, ["drain"]);
-    assert_eq!((state.status().size, state.status().created), (0, 1));
+    assert_eq!((state.snapshot().size, state.snapshot().created), (0, 1));
 }

@@ -14,12 +14,15 @@ async fn idle_objects_end_after_their_idle_time() {
     let held = pool.get().await.unwrap();
     drop(pool.get().await.unwrap());
     sleep(a_bit_less(10 * SECOND)).await;
-    assert_eq!(pool.status().idle, 1);
+    assert_eq!(pool.snapshot().idle, 1);
     drop(pool.get().await.unwrap());
     sleep(a_bit_less(10 * SECOND)).await;
-    assert_eq!(pool.status().idle, 1, "it was used meanwhile");
+    assert_eq!(pool.snapshot().idle, 1, "it was used meanwhile");
     sleep(2 * MILLI).await;
-    assert_eq!((pool.status().idle, pool.status().closed.idle_time), (0, 1));
+    assert_eq!(
+        (pool.snapshot().idle, pool.snapshot().closed.idle_time),
+        (0, 1)
+    );
     assert_eq!(factory.alive(), 1, "what is in use stays");
     drop(held);
 }
@@ -40,9 +43,12 @@ async fn objects_end_after_their_life_time_idle_or_as_they_come_back() {
         assert_eq!(pool.get().await.unwrap().name, 1);
     }
     sleep(SECOND + MILLI).await;
-    assert_eq!((pool.status().idle, pool.status().in_use), (0, 1));
+    assert_eq!((pool.snapshot().idle, pool.snapshot().in_use), (0, 1));
     drop(held);
-    assert_eq!((pool.status().size, pool.status().closed.life_time), (0, 2));
+    assert_eq!(
+        (pool.snapshot().size, pool.snapshot().closed.life_time),
+        (0, 2)
+    );
     assert_whole(&factory, &pool).await;
 }
 
@@ -72,12 +78,12 @@ async fn jitter_spreads_the_ends_of_what_was_created_together() {
     let all: Vec<_> = (0..40).map(|_| pool.get()).collect();
     drop(futures_util::future::join_all(all).await);
     sleep(a_bit_less(50 * SECOND)).await;
-    assert_eq!(pool.status().idle, 40);
+    assert_eq!(pool.snapshot().idle, 40);
     sleep(25 * SECOND).await;
-    let half = pool.status().idle;
+    let half = pool.snapshot().idle;
     assert!((5..35).contains(&half), "{half}");
     sleep(25 * SECOND + 2 * MILLI).await;
-    assert_eq!(pool.status().idle, 0);
+    assert_eq!(pool.snapshot().idle, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,13 +103,13 @@ async fn the_minimum_is_there_before_anyone_asks_and_is_kept() {
     factory.create.takes(SECOND);
     let pool = builder.max_size(5).min_idle(2).build().unwrap();
     sleep(2 * SECOND).await;
-    assert_eq!((pool.status().idle, factory.create.begun()), (2, 2));
+    assert_eq!((pool.snapshot().idle, factory.create.begun()), (2, 2));
     let held = pool.get().await.unwrap();
     sleep(2 * SECOND).await;
-    assert_eq!((pool.status().idle, factory.create.begun()), (2, 3));
+    assert_eq!((pool.snapshot().idle, factory.create.begun()), (2, 3));
     drop(held);
     sleep(9 * SECOND).await;
-    assert_eq!((pool.status().idle, factory.create.begun()), (3, 3));
+    assert_eq!((pool.snapshot().idle, factory.create.begun()), (3, 3));
     assert_whole(&factory, &pool).await;
 }
 
@@ -119,9 +125,9 @@ async fn the_idle_time_leaves_the_minimum() {
     settle().await;
     let all: Vec<_> = (0..5).map(|_| pool.get()).collect();
     drop(futures_util::future::join_all(all).await);
-    assert_eq!(pool.status().idle, 5);
+    assert_eq!(pool.snapshot().idle, 5);
     sleep(60 * SECOND).await;
-    assert_eq!((pool.status().idle, factory.create.begun()), (2, 5));
+    assert_eq!((pool.snapshot().idle, factory.create.begun()), (2, 5));
 }
 
 /// A creation that nobody waits for is not repeated in a hot loop.
@@ -138,7 +144,7 @@ async fn the_minimum_is_tried_again_after_growing_pauses() {
     assert!((first + 4..first + 30).contains(&later), "{later}");
     factory.create.set(Does::Well);
     sleep(31 * SECOND).await;
-    assert_eq!(pool.status().idle, 2);
+    assert_eq!(pool.snapshot().idle, 2);
     assert_whole(&factory, &pool).await;
 }
 

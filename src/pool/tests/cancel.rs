@@ -31,7 +31,7 @@ async fn a_get_dropped_at_every_poll_loses_no_object() {
     let get = || async { drop(pool.get().await.unwrap()) };
     let drops = drop_at_every_poll(get, async |_| assert_whole(&factory, &pool).await).await;
     assert!(drops >= 6, "{drops}");
-    assert!(pool.status().closed.cancelled_use > 0);
+    assert!(pool.snapshot().closed.cancelled_use > 0);
 }
 
 /// Traps 16, 17: also when it is the one that has to create.
@@ -107,8 +107,8 @@ async fn a_use_dropped_at_every_poll_returns_no_object_that_expects_a_reply() {
     })
     .await;
     assert!(drops >= 8, "{drops}");
-    assert_eq!(pool.status().closed.broken, 0, "nobody had to ask");
-    assert!(pool.status().closed.cancelled_use >= 2);
+    assert_eq!(pool.snapshot().closed.broken, 0, "nobody had to ask");
+    assert!(pool.snapshot().closed.cancelled_use >= 2);
 }
 
 /// Trap 21: a plain guard is looked at when it comes back.
@@ -140,7 +140,7 @@ async fn a_use_that_panics_closes_the_object() {
         assert!(thing.mid_command, "told to");
     };
     assert!(catch_panic(plain).await.is_err());
-    assert_eq!(pool.status().closed.cancelled_use, 2);
+    assert_eq!(pool.snapshot().closed.cancelled_use, 2);
     assert_whole(&factory, &pool).await;
 }
 
@@ -188,7 +188,7 @@ async fn a_creation_goes_on_when_its_caller_gives_up_and_lands_idle() {
     factory.create.takes(2 * SECOND);
     error(pool.get().max_wait(SECOND).await);
     sleep(2 * SECOND).await;
-    assert_eq!((pool.status().idle, factory.create.begun()), (1, 1));
+    assert_eq!((pool.snapshot().idle, factory.create.begun()), (1, 1));
     assert_whole(&factory, &pool).await;
 }
 
@@ -204,16 +204,20 @@ async fn there_are_no_more_creations_than_are_needed() {
     for wait in &mut waits {
         assert_pending!(wait.poll());
     }
-    assert_eq!(pool.status().creating, 3);
+    assert_eq!(pool.snapshot().creating, 3);
     waits.clear();
     let mut again: Vec<_> = (0..3).map(|_| task::spawn(pool.get())).collect();
     for wait in &mut again {
         assert_pending!(wait.poll());
     }
-    assert_eq!(pool.status().creating, 3, "those under way serve the next");
+    assert_eq!(
+        pool.snapshot().creating,
+        3,
+        "those under way serve the next"
+    );
     drop(again);
     sleep(2 * SECOND).await;
-    assert_eq!((factory.create.begun(), pool.status().idle), (4, 3));
+    assert_eq!((factory.create.begun(), pool.snapshot().idle), (4, 3));
     assert_whole(&factory, &pool).await;
 }
 
@@ -226,9 +230,9 @@ async fn cancelled_gets_are_not_pending() {
     for wait in &mut waits {
         assert_pending!(wait.poll());
     }
-    assert_eq!(pool.status().pending, 5);
+    assert_eq!(pool.snapshot().pending, 5);
     drop(waits);
-    assert_eq!(pool.status().pending, 0);
+    assert_eq!(pool.snapshot().pending, 0);
     drop(held);
     assert_whole(&factory, &pool).await;
 }
@@ -261,9 +265,9 @@ async fn a_get_that_is_not_polled_keeps_what_it_was_handed_until_it_is_dropped()
     drop(held);
     let refused = error(pool.get().max_wait(SECOND).await);
     assert_eq!(refused.refusal(), Some(Refusal::pool_exhausted(SECOND)));
-    assert_eq!(pool.status().changing_hands, 1);
+    assert_eq!(pool.snapshot().changing_hands, 1);
     drop(parked);
-    assert_eq!(pool.status().idle, 1);
+    assert_eq!(pool.snapshot().idle, 1);
     assert_whole(&factory, &pool).await;
 }
 
@@ -317,8 +321,8 @@ async fn a_close_dropped_at_every_poll_stays_a_close() {
         let (factory, pool) = last.take().unwrap();
         pool.close();
         pool.drained().await;
-        assert_eq!((factory.alive(), pool.status().size), (0, 0));
-        assert_adds_up(&pool.status());
+        assert_eq!((factory.alive(), pool.snapshot().size), (0, 0));
+        assert_adds_up(&pool.snapshot());
         assert!(factory.most() <= 2);
     })
     .await;

@@ -30,10 +30,10 @@ async fn a_closed_pool_refuses_everyone_and_ends_everything() {
     assert!(drained.is_woken());
     assert_ready!(drained.poll());
     assert_eq!((factory.alive(), factory.close.begun()), (0, 2));
-    assert_eq!(pool.status().closed.pool_closed, 2);
+    assert_eq!(pool.snapshot().closed.pool_closed, 2);
     pool.close();
     pool.resize(9);
-    assert_adds_up(&pool.status());
+    assert_adds_up(&pool.snapshot());
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,7 +47,7 @@ async fn a_drain_waits_for_creations_and_for_ends() {
     let start = time::now();
     drop(held);
     pool.close();
-    assert_eq!((pool.status().creating, pool.status().closing), (1, 1));
+    assert_eq!((pool.snapshot().creating, pool.snapshot().closing), (1, 1));
     pool.drained().await;
     assert_eq!(time::now().since(start), a_bit_less(3 * SECOND));
     assert_eq!(factory.alive(), 0);
@@ -60,11 +60,11 @@ async fn a_close_with_a_limit_says_what_is_still_out() {
     drop(pool.get().await.unwrap());
     let report = pool.close_within(SECOND).await;
     assert!(!report.is_drained);
-    assert_eq!((report.took, report.status.in_use), (SECOND, 1));
+    assert_eq!((report.took, report.snapshot.in_use), (SECOND, 1));
     drop(held);
     let report = pool.close_within(SECOND).await;
     assert!(report.is_drained);
-    assert_eq!((report.took, report.status.size), (Duration::ZERO, 0));
+    assert_eq!((report.took, report.snapshot.size), (Duration::ZERO, 0));
     assert_eq!(factory.alive(), 0);
 }
 
@@ -97,6 +97,6 @@ async fn a_check_under_way_while_the_pool_closes_loses_nothing() {
         }
         pool.drained().await;
         assert_eq!(factory.alive(), 0);
-        assert_adds_up(&pool.status());
+        assert_adds_up(&pool.snapshot());
     }
 }

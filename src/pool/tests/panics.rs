@@ -49,7 +49,7 @@ async fn a_check_or_a_hook_that_panics_takes_only_its_object() {
     sleep(2 * SECOND).await;
     factory.after.takes(Duration::ZERO);
     factory.after.set(Does::Well);
-    assert_eq!(pool.status().closed.cancelled_use, 4);
+    assert_eq!(pool.snapshot().closed.cancelled_use, 4);
     assert_whole(&factory, &pool).await;
 }
 
@@ -59,7 +59,7 @@ async fn a_look_or_an_end_that_panics_does_not_get_out_of_a_drop() {
     let (factory, pool) = pool_of(1);
     factory.reusable.set(Does::Panic);
     drop(pool.get().await.unwrap());
-    assert_eq!(pool.status().closed.broken, 1);
+    assert_eq!(pool.snapshot().closed.broken, 1);
     factory.reusable.set(Does::Well);
     factory.close.set(Does::Panic);
     Pooled::discard(pool.get().await.unwrap());
@@ -67,7 +67,7 @@ async fn a_look_or_an_end_that_panics_does_not_get_out_of_a_drop() {
     Pooled::discard(pool.get().await.unwrap());
     sleep(2 * SECOND).await;
     factory.close.set(Does::Well);
-    assert_eq!((factory.alive(), pool.status().closed.broken), (0, 3));
+    assert_eq!((factory.alive(), pool.snapshot().closed.broken), (0, 3));
     assert_whole(&factory, &pool).await;
 }
 
@@ -86,9 +86,15 @@ async fn an_object_or_an_error_whose_drop_panics_does_no_harm() {
     let pool = pool.max_size(2).build().unwrap();
     drop((pool.get().await.unwrap(), pool.get().await.unwrap()));
     pool.resize(1);
-    assert_eq!((pool.status().size, pool.status().closed.resized), (1, 1));
+    assert_eq!(
+        (pool.snapshot().size, pool.snapshot().closed.resized),
+        (1, 1)
+    );
     Pooled::discard(pool.get().await.unwrap());
-    assert_eq!((pool.status().size, pool.status().closed.broken), (0, 1));
+    assert_eq!(
+        (pool.snapshot().size, pool.snapshot().closed.broken),
+        (0, 1)
+    );
 
     let failing = Pool::builder(|| async {
         sleep(SECOND).await;
@@ -98,7 +104,7 @@ async fn an_object_or_an_error_whose_drop_panics_does_no_harm() {
     assert!(failing.get().max_wait(MILLI).await.is_err());
     sleep(2 * SECOND).await;
     assert_eq!(
-        (failing.status().size, failing.status().create_failures),
+        (failing.snapshot().size, failing.snapshot().create_failures),
         (0, 1)
     );
 }
@@ -108,13 +114,13 @@ struct Curious(Pool<Plant>);
 
 impl Wake for Curious {
     fn wake(self: Arc<Self>) {
-        let _ = self.0.status();
+        let _ = self.0.snapshot();
     }
 }
 
 impl Drop for Curious {
     fn drop(&mut self) {
-        let _ = self.0.status();
+        let _ = self.0.snapshot();
     }
 }
 
@@ -160,7 +166,7 @@ async fn callbacks_may_come_back_into_the_pool() {
     impl Nosy {
         fn look(&self) {
             if let Some(pool) = self.0.get() {
-                let _ = (pool.status(), pool.try_get());
+                let _ = (pool.snapshot(), pool.try_get());
             }
         }
     }

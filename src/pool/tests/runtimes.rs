@@ -34,7 +34,7 @@ async fn a_guard_dropped_on_a_plain_thread_gives_its_object_back() {
     });
     elsewhere.join().unwrap();
     settle().await;
-    assert_eq!((pool.status().idle, pool.status().size), (1, 1));
+    assert_eq!((pool.snapshot().idle, pool.snapshot().size), (1, 1));
     assert_eq!((factory.after.begun(), factory.close.begun()), (1, 1));
     assert_whole(&factory, &pool).await;
 }
@@ -58,13 +58,13 @@ fn without_any_runtime_objects_come_back_and_are_freed() {
         factory.close.takes(close_takes);
         let [returned, broken, hooked] = guards;
         drop(returned);
-        assert_eq!((pool.status().idle, pool.status().size), (1, 3));
+        assert_eq!((pool.snapshot().idle, pool.snapshot().size), (1, 3));
         Pooled::discard(broken);
-        assert_eq!((pool.status().closing, factory.alive()), (0, 2));
+        assert_eq!((pool.snapshot().closing, factory.alive()), (0, 2));
         factory.after.takes(SECOND);
         drop(hooked);
         assert_eq!(
-            pool.status().size,
+            pool.snapshot().size,
             1,
             "what cannot be cleaned up is not lent out"
         );
@@ -73,7 +73,7 @@ fn without_any_runtime_objects_come_back_and_are_freed() {
         pool.close();
         spin(pool.drained());
         assert_eq!(factory.alive(), 0);
-        assert_adds_up(&pool.status());
+        assert_adds_up(&pool.snapshot());
     }
 }
 
@@ -100,8 +100,8 @@ fn a_pool_outlives_the_runtime_it_was_made_in() {
         pool
     });
     drop(first);
-    assert_adds_up(&pool.status());
-    assert_eq!(pool.status().creating, 0);
+    assert_adds_up(&pool.snapshot());
+    assert_eq!(pool.snapshot().creating, 0);
     let second = runtime();
     second.block_on(async {
         let both = tokio::join!(pool.get(), pool.get());
@@ -110,7 +110,7 @@ fn a_pool_outlives_the_runtime_it_was_made_in() {
         sleep(2 * SECOND).await;
         assert_whole(&factory, &pool).await;
         sleep(700 * SECOND).await;
-        assert!(pool.status().closed.life_time >= 1, "a keeper runs again");
+        assert!(pool.snapshot().closed.life_time >= 1, "a keeper runs again");
         assert!(pool.close_within(SECOND).await.is_drained);
     });
     assert_eq!(factory.alive(), 0);
@@ -154,7 +154,7 @@ fn who_waits_for_a_creation_that_is_lost_gets_an_error() {
         settle().await;
     });
     drop(first);
-    assert_eq!(pool.status().creating, 0);
+    assert_eq!(pool.snapshot().creating, 0);
     for _ in 0..3 {
         waits.retain_mut(|wait| match look_at(wait) {
             std::task::Poll::Ready(refusal) => {
@@ -165,7 +165,7 @@ fn who_waits_for_a_creation_that_is_lost_gets_an_error() {
         });
     }
     assert!(waits.is_empty(), "everyone is told");
-    assert_adds_up(&pool.status());
+    assert_adds_up(&pool.snapshot());
     factory.create.set(Does::Well);
     runtime().block_on(assert_whole(&factory, &pool));
 }
@@ -198,9 +198,9 @@ fn two_threads_that_share_one_object_both_get_it_every_time() {
         scope.spawn(user(0));
         scope.spawn(user(1));
     });
-    let status = pool.status();
-    assert_adds_up(&status);
-    assert!(factory.most() <= 1 && status.pending == 0 && status.in_use == 0);
+    let snapshot = pool.snapshot();
+    assert_adds_up(&snapshot);
+    assert!(factory.most() <= 1 && snapshot.pending == 0 && snapshot.in_use == 0);
 }
 
 /// Traps 16, 17, 19: many threads, cancellations, and in the end everything is there.
@@ -253,7 +253,7 @@ fn many_tasks_that_give_up_at_random_leave_the_pool_whole() {
         pool.close();
         pool.drained().await;
     });
-    assert_eq!((factory.alive(), pool.status().size), (0, 0));
+    assert_eq!((factory.alive(), pool.snapshot().size), (0, 0));
     assert!(factory.most() <= 3);
-    assert_adds_up(&pool.status());
+    assert_adds_up(&pool.snapshot());
 }

@@ -19,7 +19,7 @@ async fn first_come_first_served() {
     };
     tokio::join!(user(1), user(2), user(3), user(4), user(5));
     assert_eq!(*order.borrow(), [1, 2, 3, 4, 5]);
-    assert_eq!(pool.status().created, 1);
+    assert_eq!(pool.snapshot().created, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,7 +182,7 @@ async fn when_every_creation_fails_everyone_gets_an_error_of_his_own() {
         assert_eq!(error(result), Error::operation("failed"));
     }
     assert_eq!(
-        (factory.create.begun(), pool.status().create_failures),
+        (factory.create.begun(), pool.snapshot().create_failures),
         (10, 10)
     );
     factory.create.set(Does::Well);
@@ -214,7 +214,10 @@ async fn who_gave_up_before_the_creation_failed_is_not_told_and_nobody_hangs() {
     factory.create.set(Does::Fail);
     error(pool.get().max_wait(SECOND).await);
     sleep(2 * SECOND).await;
-    assert_eq!((pool.status().create_failures, pool.status().size), (1, 0));
+    assert_eq!(
+        (pool.snapshot().create_failures, pool.snapshot().size),
+        (1, 0)
+    );
     factory.create.set(Does::Well);
     assert_whole(&factory, &pool).await;
 }
@@ -228,7 +231,7 @@ async fn creations_are_limited_in_parallel() {
     let all: Vec<_> = (0..6).map(|_| pool.get()).collect();
     let (all, ()) = tokio::join!(futures_util::future::join_all(all), async {
         sleep(SECOND / 2).await;
-        assert_eq!((pool.status().creating, pool.status().pending), (2, 6));
+        assert_eq!((pool.snapshot().creating, pool.snapshot().pending), (2, 6));
     });
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(time::now().since(start), 3 * SECOND);
@@ -281,6 +284,6 @@ async fn an_hour_without_a_poll_harms_nothing() {
     tokio::time::advance(3600 * SECOND).await;
     assert_ne!(pool.get().await.unwrap().name, held.name);
     drop(held);
-    assert!(pool.status().closed.life_time >= 1);
+    assert!(pool.snapshot().closed.life_time >= 1);
     assert_whole(&factory, &pool).await;
 }

@@ -6,7 +6,7 @@
 /// `closing`; and `created` is `size - creating` and everything [`closed`](Self::closed).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PoolStatus {
+pub struct PoolSnapshot {
     /// The most objects that there may be.
     pub max_size: usize,
     /// How many there are, in whatever state. More than `max_size` only after that was
