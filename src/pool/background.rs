@@ -8,15 +8,27 @@ use tokio::runtime::Handle;
 use crate::panics::{caught, message};
 use crate::sync::Lock;
 
-/// The runtime that the pool was used in last. Objects come back from plain threads too.
-#[derive(Debug, Default)]
+/// The runtime that was chosen for the pool, or else the one that it was used in last:
+/// objects come back from plain threads too.
+#[derive(Debug)]
 pub(super) struct Runtime {
+    chosen: Option<Handle>,
     last: Lock<Option<Handle>>,
 }
 
 impl Runtime {
-    /// Remembers the runtime that this is called in, if it is in one.
+    pub(super) fn new(chosen: Option<Handle>) -> Self {
+        Self {
+            chosen,
+            last: Lock::default(),
+        }
+    }
+
+    /// Remembers the runtime that this is called in, if it is in one; whether there is any.
     pub(super) fn remember(&self) -> bool {
+        if self.chosen.is_some() {
+            return true;
+        }
         Handle::try_current().is_ok_and(|handle| {
             let before = self.last.lock().replace(handle);
             drop(before);
@@ -24,10 +36,12 @@ impl Runtime {
         })
     }
 
-    /// The runtime that this is called in, or the last one.
+    /// The one that was chosen, or the one that this is called in, or the last one.
     fn handle(&self) -> Option<Handle> {
-        self.remember();
-        self.last.lock().clone()
+        let chosen = self.chosen.clone();
+        let here = || Handle::try_current().ok();
+        let last = || self.last.lock().clone();
+        chosen.or_else(here).or_else(last)
     }
 
     /// Spawns a task. Where there is no runtime, or one that has shut down, the future is
@@ -46,10 +60,9 @@ impl Runtime {
         let mut future = Box::pin(future);
         // Without a runtime its timers would panic, which is caught; `enter` panics when the
         // thread is about to end.
-        let entered = Handle::try_current().is_err().then(|| self.handle());
+        let entered = self.handle();
         let _guard = entered
             .as_ref()
-            .and_then(Option::as_ref)
             .and_then(|handle| caught(|| handle.enter()).map_err(message).ok());
         let mut cx = Context::from_waker(Waker::noop());
         match caught(|| future.as_mut().poll(&mut cx)) {

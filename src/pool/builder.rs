@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::entry::Ages;
 use super::manage::{Check, Hook, HookFuture, Manage};
 use super::shared::{Settings, Shared};
@@ -11,6 +13,9 @@ use super::{Order, Pool};
 use crate::config::{ConfigError, Value, require};
 use crate::policy::{DynPipeline, ErasablePolicy, Pipeline};
 use crate::time;
+
+/// The largest minimum.
+const MOST_IDLE: usize = 1 << 16;
 
 /// Builds a [`Pool`]; its text has the table of defaults.
 #[must_use = "a builder does nothing before `build`"]
@@ -26,6 +31,7 @@ pub struct PoolBuilder<M: Manage> {
     create_limit: Duration,
     close_limit: Duration,
     ages: Ages,
+    runtime: Option<Handle>,
     create_policy: Option<DynPipeline<M::Object, M::Error>>,
     after_create: Option<Hook<M::Object, M::Error>>,
     before_hand_over: Option<Hook<M::Object, M::Error>>,
@@ -50,6 +56,7 @@ impl<M: Manage> PoolBuilder<M> {
                 life_time: Duration::MAX,
                 jitter: 0.1,
             },
+            runtime: None,
             create_policy: None,
             after_create: None,
             before_hand_over: None,
@@ -64,10 +71,11 @@ impl<M: Manage> PoolBuilder<M> {
     }
 
     /// How many idle objects are kept ready in the background. Default 0; at most
-    /// `max_size`.
+    /// `max_size`, and at most 65536: they are all created at once.
     ///
-    /// When a creation fails, there is a pause before the next one that nobody waits for:
-    /// up to 100 ms, doubled each time up to 30 s, half of it random.
+    /// When a creation fails, or an object never gets through its check, there is a pause
+    /// before the next one that nobody waits for: up to 100 ms, doubled each time up to 30 s,
+    /// half of it random.
     pub fn min_idle(mut self, objects: usize) -> Self {
         self.min_idle = objects;
         self
@@ -138,6 +146,17 @@ impl<M: Manage> PoolBuilder<M> {
     /// 0.1; from 0 to 1.
     pub fn jitter(mut self, part: f64) -> Self {
         self.ages.jitter = part;
+        self
+    }
+
+    /// Does all that goes on in the background in this runtime: creations, ends, hooks after
+    /// the return, and the keeping of `min_idle` and of times. Default: in that of whoever
+    /// causes it; see [Runtimes](Pool#runtimes).
+    ///
+    /// Give the one that lives longest where there are several, as with tests, blocking
+    /// callers or a runtime for the set-up only: it must be driven all the time.
+    pub fn runtime(mut self, handle: Handle) -> Self {
+        self.runtime = Some(handle);
         self
     }
 
@@ -226,7 +245,8 @@ impl<M: Manage> PoolBuilder<M> {
         let max = self.checked_max()?;
         self.check_spans()?;
         time::warm_up();
-        let pool = Pool::new(Shared::new(self.rules(), max, self.into_settings()));
+        let (rules, runtime) = (self.rules(), self.runtime.clone());
+        let pool = Pool::new(Shared::new((rules, max), self.into_settings(), runtime));
         pool.shared().start_filling();
         Ok(pool)
     }
@@ -239,6 +259,7 @@ impl<M: Manage> PoolBuilder<M> {
         }
         let min_idle = self.min_idle;
         require(min_idle <= max, "min_idle", min_idle, "at most max_size")?;
+        require(min_idle <= MOST_IDLE, "min_idle", min_idle, "at most 65536")?;
         let creating = self.max_creating;
         require(creating > 0, "max_creating", creating, "at least 1")?;
         Ok(max)

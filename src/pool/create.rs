@@ -14,18 +14,18 @@ use crate::time;
 /// A creation that is counted. Dropped before its end, it was lost with its runtime.
 pub(super) struct Creation<M: Manage> {
     shared: Arc<Shared<M>>,
+    /// The ticket of the one who waits and has started it.
+    starter: Option<u64>,
     /// What was created, while the hook has it.
     entry: Option<Slot<M>>,
     over: bool,
 }
 
-/// What a caller gets whose object cannot be created anywhere.
-pub(super) const NO_RUNTIME: Refusal = Refusal::other("the pool has no runtime to create in");
-
 impl<M: Manage> Creation<M> {
-    pub(super) fn start(shared: &Arc<Shared<M>>) {
+    pub(super) fn start(shared: &Arc<Shared<M>>, starter: Option<u64>) {
         let creation = Self {
             shared: Arc::clone(shared),
+            starter,
             entry: None,
             over: false,
         };
@@ -74,8 +74,8 @@ async fn new_object<M: Manage>(shared: &Shared<M>) -> Result<M::Object, Error<M:
     }
 }
 
-/// Drives a creation that may panic.
-async fn outcome_of<E>(
+/// Drives what may panic.
+pub(super) async fn outcome_of<E>(
     creation: impl Future<Output = Result<(), Error<E>>>,
 ) -> Result<(), Error<E>> {
     let mut creation = pin!(creation);
@@ -88,9 +88,9 @@ impl<M: Manage> Drop for Creation<M> {
         if self.over {
             return;
         }
-        let (error, wreck) = (Error::refused(NO_RUNTIME), self.entry.take());
-        let now = time::now();
+        let (error, wreck) = (Error::refused(Refusal::NoRuntime), self.entry.take());
+        let (starter, now) = (self.starter, time::now());
         self.shared
-            .change(|state, fx| state.lost(error, wreck, now, fx));
+            .change(|state, fx| state.lost(starter, error, wreck, now, fx));
     }
 }

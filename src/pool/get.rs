@@ -1,48 +1,55 @@
 //! The wait for an object.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::arriving::Arriving;
 use super::manage::Manage;
+use super::place::{Place, exhausted};
 use super::pooled::Pooled;
-use super::shared::{PoolEffects, Shared, Slot, within};
-use super::snapshot::Reason;
-use super::state::{Candidate, Effects, Take, Turn};
-use crate::error::{Error, Progress, Refusal};
+use super::shared::Shared;
+use super::state::{Effects, Take};
+use crate::error::{Error, Refusal};
 use crate::policy::Attempt;
-use crate::time::{self, Instant, Timer};
+use crate::time::{self, Instant};
 
 /// A wait for an object of a [`Pool`](super::Pool), to be awaited.
 ///
 /// # Errors
 ///
-/// [`Refusal::PoolExhausted`] when no object came in the time to wait, and at once when there
-/// is no time to wait. [`Refusal::ShutDown`] when the pool is closed.
-/// [`Error::Operation`], [`Error::TimedOut`], [`Error::Panicked`] or what the policy for
-/// creations refuses by, when the creation failed that this caller needed: each failure is for
-/// the one who has waited longest. [`Refusal::Other`] when there is no runtime to create an
-/// object in.
+/// - [`Refusal::PoolExhausted`] when no object came in the time to wait, and at once when
+///   there is no time to wait; with the error of the last creation that failed meanwhile.
+/// - [`Refusal::ShutDown`] when the pool is closed.
+/// - [`Error::Operation`], [`Error::TimedOut`], [`Error::Panicked`], or what the policy for
+///   creations refuses by, when a creation failed and nothing else can come: no object is in
+///   use, and no other creation is under way. Until then the caller waits on, and creations
+///   are tried again after a pause: up to 100 ms, doubled each time up to 30 s, half of it
+///   random. The same when an object that was born since the wait began fails its check or
+///   its hook, or when more objects did than the pool may have.
+/// - [`Refusal::NoRuntime`] when the creation that this caller began has gone with its
+///   runtime, there is no runtime to begin it in, or the wait is limited and there is no
+///   timer.
 ///
 /// # Cancel safety
 ///
 /// It can be dropped at any point. A creation that it has started goes on and serves the
-/// next, or lands idle. What it was handed goes to the next too, unless it was in the middle
-/// of a check or a hook: then the object is closed, since nobody knows what it still expects.
+/// next, or lands idle; so does the check of an object, or the hook before its hand-over, and
+/// the object too. What it was handed goes to the next.
 ///
 /// # Fairness
 ///
 /// First come, first served. Each keeps its place by its arrival, also when the object that
 /// it was handed turns out to be broken. A wait that is then never polled again nor dropped
-/// keeps what it was handed: do not hold one back while you await something else.
+/// keeps what it was handed, be it an object or the task to create one: do not hold one back
+/// while you await something else.
 ///
 /// # Panics
 ///
-/// When polled after it was ready; and, from tokio, when a limited wait is begun outside of a
-/// runtime whose timer is enabled.
+/// When polled after it was ready.
 #[must_use = "a wait does nothing unless awaited"]
 pub struct Get<'p, M: Manage> {
     shared: &'p Arc<Shared<M>>,
@@ -53,18 +60,13 @@ pub struct Get<'p, M: Manage> {
 
 enum Stage<'p, M: Manage> {
     Start,
-    Waiting(Box<Waiting<'p, M>>),
+    Waiting(Serving<'p, M>),
     Done,
 }
 
-type Given<'p, M> = Result<Pooled<'p, M>, Error<<M as Manage>::Error>>;
+pub(super) type Given<'p, M> = Result<Pooled<'p, M>, Error<<M as Manage>::Error>>;
 
-struct Waiting<'p, M: Manage> {
-    serving: Pin<Box<dyn Future<Output = Given<'p, M>> + Send + 'p>>,
-    timer: Timer,
-    since: Instant,
-    until: Instant,
-}
+type Serving<'p, M> = Pin<Box<dyn Future<Output = Given<'p, M>> + Send + 'p>>;
 
 impl<'p, M: Manage> Get<'p, M> {
     pub(super) fn new(shared: &'p Arc<Shared<M>>) -> Self {
@@ -125,6 +127,7 @@ impl<'p, M: Manage> Get<'p, M> {
     #[cold]
     fn start(&mut self) -> Option<Given<'p, M>> {
         let (shared, at_once) = (self.shared, self.has_no_time());
+        shared.runtime.remember();
         let now = shared.now();
         let mut effects = Effects::none();
         let taken = shared.lock().take(now, at_once, &mut effects);
@@ -143,39 +146,17 @@ impl<'p, M: Manage> Get<'p, M> {
         };
         shared.act(effects);
         if at_once {
-            return Some(exhausted(Duration::ZERO));
+            return Some(Err(exhausted(Duration::ZERO)));
         }
-        self.wait(serve(shared, ticket, arriving));
+        let since = time::now();
+        let until = since.saturating_add(self.max_wait).min(self.until);
+        let place = Place::new(shared, ticket, (since, until));
+        self.stage = Stage::Waiting(Box::pin(place.serve(arriving)));
         None
     }
 
     fn has_no_time(&self) -> bool {
         self.max_wait.is_zero() || (self.until != Instant::NEVER && self.until <= time::now())
-    }
-
-    fn wait(&mut self, serving: impl Future<Output = Given<'p, M>> + Send + 'p) {
-        let since = time::now();
-        self.stage = Stage::Waiting(Box::new(Waiting {
-            serving: Box::pin(serving),
-            timer: Timer::new(),
-            since,
-            until: since.saturating_add(self.max_wait).min(self.until),
-        }));
-    }
-}
-
-fn exhausted<T, E>(waited: Duration) -> Result<T, Error<E>> {
-    Err(Error::refused(Refusal::pool_exhausted(waited)))
-}
-
-impl<'p, M: Manage> Waiting<'p, M> {
-    /// An object that comes at the last moment is taken.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Given<'p, M>> {
-        if let Poll::Ready(given) = self.serving.as_mut().poll(cx) {
-            return Poll::Ready(given);
-        }
-        ready!(self.timer.poll_until(self.until, cx));
-        Poll::Ready(exhausted(time::now().since(self.since)))
     }
 }
 
@@ -198,164 +179,9 @@ impl<'p, M: Manage> Future for Get<'p, M> {
         let Stage::Waiting(waiting) = &mut this.stage else {
             panic!("polled after it was ready");
         };
-        let given = ready!(waiting.poll(cx));
+        let given = ready!(waiting.as_mut().poll(cx));
         this.stage = Stage::Done;
         Poll::Ready(given)
-    }
-}
-
-/// Waits for objects until one gets through its check and its hook.
-async fn serve<'p, M: Manage>(
-    shared: &'p Arc<Shared<M>>,
-    ticket: Option<u64>,
-    mut arriving: Option<Arriving<'p, M>>,
-) -> Given<'p, M> {
-    let mut place = Place {
-        shared,
-        ticket,
-        is_in_line: false,
-    };
-    loop {
-        let next = match arriving.take() {
-            Some(arriving) => arriving,
-            None => poll_fn(|cx| place.poll_turn(cx)).await?,
-        };
-        match next.hand_over().await {
-            Ok(pooled) => return Ok(pooled),
-            Err(Some(error)) => return Err(error),
-            Err(None) => {}
-        }
-    }
-}
-
-/// A place in the line, or a claim to one.
-struct Place<'p, M: Manage> {
-    shared: &'p Arc<Shared<M>>,
-    ticket: Option<u64>,
-    is_in_line: bool,
-}
-
-impl<'p, M: Manage> Place<'p, M> {
-    fn poll_turn(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Arriving<'p, M>, Error<M::Error>>> {
-        // A waker's clone and drop are foreign code: both happen outside of the lock.
-        let mut waker = Some(cx.waker().clone());
-        let mut effects = Effects::none();
-        let turn = self.turn(&mut waker, &mut effects);
-        self.is_in_line = false;
-        let answer = match turn {
-            Turn::Candidate(candidate) => Poll::Ready(Ok(Arriving::new(self.shared, candidate))),
-            Turn::Failed(error) => Poll::Ready(Err(error)),
-            Turn::Closed => Poll::Ready(Err(Error::refused(Refusal::ShutDown))),
-            Turn::Waiting(ticket) => {
-                self.ticket = Some(ticket);
-                self.is_in_line = true;
-                Poll::Pending
-            }
-        };
-        self.shared.act(effects);
-        answer
-    }
-
-    fn turn(
-        &self,
-        waker: &mut Option<Waker>,
-        fx: &mut PoolEffects<M>,
-    ) -> Turn<M::Object, Error<M::Error>> {
-        let now = self.shared.now();
-        let mut state = self.shared.lock();
-        match self.ticket {
-            Some(ticket) if self.is_in_line => state.look(ticket, waker, fx),
-            ticket => state.enter(ticket, waker, now, fx),
-        }
-    }
-}
-
-impl<M: Manage> Drop for Place<'_, M> {
-    fn drop(&mut self) {
-        let Some(ticket) = self.ticket.filter(|_| self.is_in_line) else {
-            return;
-        };
-        let now = self.shared.now();
-        let waker = self.shared.change(|state, fx| state.leave(ticket, now, fx));
-        drop(waker);
-    }
-}
-
-/// An object on its way to a caller: given up on the way, it is closed.
-struct Arriving<'p, M: Manage> {
-    shared: &'p Arc<Shared<M>>,
-    entry: Option<Slot<M>>,
-    check: bool,
-    fresh: bool,
-}
-
-impl<'p, M: Manage> Arriving<'p, M> {
-    fn new(shared: &'p Arc<Shared<M>>, candidate: Candidate<M::Object>) -> Self {
-        Self {
-            shared,
-            entry: Some(candidate.entry),
-            check: candidate.check,
-            fresh: candidate.fresh,
-        }
-    }
-
-    /// Checks the object and lends it out. What failed is closed; the error, if there is one,
-    /// is for the caller.
-    async fn hand_over(mut self) -> Result<Pooled<'p, M>, Option<Error<M::Error>>> {
-        match self.prepare().await {
-            Ok(()) => Ok(self.arrive()),
-            Err(error) => {
-                let error = Some(error).filter(|_| self.fresh);
-                self.end(Reason::CheckFailed);
-                Err(error)
-            }
-        }
-    }
-
-    async fn prepare(&mut self) -> Result<(), Error<M::Error>> {
-        let settings = &self.shared.settings;
-        let Some(entry) = &mut self.entry else {
-            return Ok(());
-        };
-        let limit = settings.check_limit;
-        if self.check {
-            let checked = within(limit, settings.manager.check(&mut entry.object)).await;
-            passed(checked, limit)?;
-        }
-        if let Some(hook) = &settings.before_hand_over {
-            let prepared = within(limit, hook(&mut entry.object)).await;
-            passed(prepared, limit)?;
-        }
-        Ok(())
-    }
-
-    fn arrive(mut self) -> Pooled<'p, M> {
-        let entry = self.entry.take().expect("it is taken only here and below");
-        self.shared.lock().arrived();
-        Pooled::lent(self.shared, entry)
-    }
-
-    fn end(&mut self, reason: Reason) {
-        if let Some(entry) = self.entry.take() {
-            self.shared
-                .change(|state, fx| state.fail_candidate(entry, reason, fx));
-        }
-    }
-}
-
-impl<M: Manage> Drop for Arriving<'_, M> {
-    fn drop(&mut self) {
-        self.end(Reason::CancelledUse);
-    }
-}
-
-fn passed<E>(result: Option<Result<(), E>>, limit: Duration) -> Result<(), Error<E>> {
-    match result {
-        Some(result) => result.map_err(Error::operation),
-        None => Err(Error::timed_out(limit).after(Progress::started(1))),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Who waits, what is idle and what must be created is decided in `state`; objects on their
 //! way are owned by guards that settle with it when they are dropped.
 
+mod arriving;
 mod background;
 mod builder;
 mod component;
@@ -12,6 +13,7 @@ mod entry;
 mod get;
 mod keeper;
 mod manage;
+mod place;
 mod pooled;
 mod shared;
 mod snapshot;

@@ -5,9 +5,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::arriving::Arriving;
 use super::entry::Entry;
-use super::manage::{HookFuture, Manage};
-use super::shared::{Shared, Slot, within};
+use super::manage::Manage;
+use super::shared::{Shared, Slot};
 use super::snapshot::Reason;
 use super::state::State;
 use crate::panics::{caught, message};
@@ -159,7 +160,9 @@ fn give_back<M: Manage>(shared: &Arc<Shared<M>>, mut entry: Slot<M>, spoilt: Opt
         return;
     }
     if shared.settings.after_return.is_some() {
-        Returning::start(shared, entry);
+        shared.lock().returning();
+        let returning = Arriving::returning(shared, entry);
+        shared.runtime.run(returning.reset());
         return;
     }
     let now = shared.now();
@@ -180,59 +183,6 @@ fn spoilt_by_its_use<M: Manage>(shared: &Shared<M>, entry: &mut Slot<M>) -> Opti
         false
     });
     (!reusable).then_some(Reason::Broken)
-}
-
-/// An object on its way back, in the hook: given up there, it is closed.
-struct Returning<M: Manage> {
-    shared: Arc<Shared<M>>,
-    entry: Option<Slot<M>>,
-}
-
-impl<M: Manage> Returning<M> {
-    #[cold]
-    fn start(shared: &Arc<Shared<M>>, entry: Slot<M>) {
-        shared.lock().returning();
-        let returning = Self {
-            shared: Arc::clone(shared),
-            entry: Some(entry),
-        };
-        shared.runtime.run(returning.run());
-    }
-
-    async fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
-        let settings = &shared.settings;
-        let (Some(hook), Some(entry)) = (&settings.after_return, &mut self.entry) else {
-            return;
-        };
-        let future: HookFuture<'_, M::Error> = hook(&mut entry.object);
-        if let Some(Ok(())) = within(settings.check_limit, future).await {
-            self.arrive();
-        } else {
-            self.end(Reason::Broken);
-        }
-    }
-
-    fn arrive(&mut self) {
-        let now = self.shared.now();
-        if let Some(entry) = self.entry.take() {
-            self.shared
-                .change(|state, fx| state.returned(entry, now, fx));
-        }
-    }
-
-    fn end(&mut self, reason: Reason) {
-        if let Some(entry) = self.entry.take() {
-            self.shared
-                .change(|state, fx| state.fail_candidate(entry, reason, fx));
-        }
-    }
-}
-
-impl<M: Manage> Drop for Returning<M> {
-    fn drop(&mut self) {
-        self.end(Reason::CancelledUse);
-    }
 }
 
 impl<M: Manage<Object: fmt::Debug>> fmt::Debug for Pooled<'_, M> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::background::Runtime;
@@ -52,13 +53,17 @@ pub(super) struct Shared<M: Manage> {
 }
 
 impl<M: Manage> Shared<M> {
-    pub(super) fn new(rules: Rules, max: usize, settings: Settings<M>) -> Arc<Self> {
+    pub(super) fn new(
+        (rules, max): (Rules, usize),
+        settings: Settings<M>,
+        runtime: Option<Handle>,
+    ) -> Arc<Self> {
         let limited = settings.ages.are_limited();
         let checks_by_time = rules.check_after.is_some_and(|after| after > 0);
         Arc::new(Self {
             settings,
             state: Lock::new(State::new(rules, max)),
-            runtime: Runtime::default(),
+            runtime: Runtime::new(runtime),
             timed: limited || checks_by_time,
             kept: limited || rules.min_idle > 0,
             keeper_runs: AtomicBool::new(false),
@@ -107,7 +112,7 @@ impl<M: Manage> Shared<M> {
     #[cold]
     fn act_on(self: &Arc<Self>, effects: PoolEffects<M>) {
         for _ in 0..effects.create {
-            Creation::start(self);
+            Creation::start(self, effects.starter);
         }
         for (entry, reason) in effects.close {
             self.end(entry.object, reason);
@@ -115,8 +120,9 @@ impl<M: Manage> Shared<M> {
         if effects.sooner {
             self.keeper_called.notify_one();
         }
-        let failure = effects.failure;
-        panics::caught(|| drop(failure)).unwrap_or_else(|panic| drop(panics::message(panic)));
+        for failure in effects.failures {
+            panics::caught(|| drop(failure)).unwrap_or_else(|panic| drop(panics::message(panic)));
+        }
         wake_all(effects.wake);
     }
 
@@ -145,7 +151,7 @@ impl<M: Manage> Shared<M> {
 
     #[cold]
     fn start_keeper(self: &Arc<Self>) {
-        if self.keeper_runs.swap(true, Ordering::Relaxed) {
+        if self.lock().is_closed() || self.keeper_runs.swap(true, Ordering::Relaxed) {
             return;
         }
         let keeps = keeper::Keeps::new(self);

@@ -48,21 +48,22 @@ impl<O, W, F> State<O, W, F> {
             return Take::Empty;
         }
         let Some(entry) = self.pop_idle(now, fx) else {
-            self.replenish(fx);
+            self.settle(fx);
             return Take::Empty;
         };
         let check = self.is_to_be_checked(&entry, now);
         if !check && !self.rules.hook_before {
             self.in_use += 1;
-            self.replenish(fx);
+            self.settle(fx);
             return Take::Ready(entry);
         }
         if at_once {
             self.put_back(entry);
+            self.settle(fx);
             return Take::Empty;
         }
         self.changing_hands += 1;
-        self.replenish(fx);
+        self.settle(fx);
         self.tickets += 1;
         let fresh = false;
         let candidate = Candidate {
@@ -87,7 +88,7 @@ impl<O, W, F> State<O, W, F> {
         if self.waiting.is_empty() {
             if let Some(entry) = self.pop_idle(now, fx) {
                 self.changing_hands += 1;
-                self.replenish(fx);
+                self.settle(fx);
                 let check = self.is_to_be_checked(&entry, now);
                 let fresh = false;
                 return Turn::Candidate(Candidate {
@@ -102,8 +103,7 @@ impl<O, W, F> State<O, W, F> {
             self.tickets
         });
         self.waiting.insert(ticket, waker.take());
-        self.replenish(fx);
-        Turn::Waiting(ticket)
+        self.begin(ticket, now, fx)
     }
 
     /// What has become of the one with this ticket. If it waits on, its new waker is kept
@@ -112,13 +112,11 @@ impl<O, W, F> State<O, W, F> {
         &mut self,
         ticket: u64,
         waker: &mut Option<W>,
+        now: Instant,
         fx: &mut Fx<O, W, F>,
     ) -> Turn<O, F> {
-        if let Some(place) = self.waiting.get_mut(&ticket) {
-            std::mem::swap(place, waker);
-            // A creation may have been lost with its runtime; this one has another.
-            self.replenish(fx);
-            return Turn::Waiting(ticket);
+        if self.waiting.look(ticket, waker) {
+            return self.begin(ticket, now, fx);
         }
         match self.served.remove(&ticket) {
             Some(Served::Candidate(candidate)) => Turn::Candidate(candidate),
@@ -127,26 +125,50 @@ impl<O, W, F> State<O, W, F> {
         }
     }
 
+    /// One who waits, and is here, starts a creation if there is one to be started.
+    fn begin(&mut self, ticket: u64, now: Instant, fx: &mut Fx<O, W, F>) -> Turn<O, F> {
+        self.fill.tick(now);
+        let mut again = None;
+        if self.missing() > 0 {
+            again = self.pause();
+            // Whoever looks first does it: one who was called may never look.
+            if again.is_none() {
+                self.creating += 1;
+                fx.create += 1;
+                fx.starter = Some(ticket);
+            } else if self.missing() > self.waiting.called() {
+                self.waiting.delay(ticket);
+            } else {
+                again = None;
+            }
+        }
+        self.settle(fx);
+        Turn::Waiting(ticket, again)
+    }
+
     /// One who waited goes away. What it was handed goes to the next. The waker is to be
-    /// dropped.
+    /// dropped, and so is the failure of a creation, if it was nearly told of one.
     pub(in crate::pool) fn leave(
         &mut self,
         ticket: u64,
         now: Instant,
         fx: &mut Fx<O, W, F>,
-    ) -> Option<W> {
-        if let Some(waker) = self.waiting.remove(&ticket) {
-            return waker;
+    ) -> (Option<W>, Option<F>) {
+        if let Some(waiter) = self.waiting.remove(ticket) {
+            // It may have been called: then the next is.
+            self.settle(fx);
+            return (waiter.waker, waiter.failure);
         }
         match self.served.remove(&ticket) {
             Some(Served::Candidate(candidate)) => {
                 self.changing_hands -= 1;
                 self.give(candidate.entry, candidate.fresh, now, fx);
+                self.settle(fx);
+                (None, None)
             }
-            Some(Served::Failed(error)) => fx.failure = Some(error),
-            None => {}
+            Some(Served::Failed(error)) => (None, Some(error)),
+            None => (None, None),
         }
-        None
     }
 
     /// The idle object that is next, unless it is too old.
@@ -184,7 +206,7 @@ impl<O, W, F> State<O, W, F> {
     }
 
     #[inline]
-    fn is_to_be_checked(&self, entry: &Entry<O>, now: Instant) -> bool {
+    pub(super) fn is_to_be_checked(&self, entry: &Entry<O>, now: Instant) -> bool {
         let idle = now.as_nanos().saturating_sub(entry.since.as_nanos());
         self.rules.check_after.is_some_and(|after| idle >= after)
     }

@@ -1,4 +1,4 @@
-//! The pauses between creations that nobody waits for, while creations fail.
+//! The pauses between creations that nothing depends on, while creations fail.
 
 use crate::time::Instant;
 
@@ -10,6 +10,8 @@ const LONGEST: u64 = 30_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Fill {
     failures: u32,
+    /// What was created lately has not worked: another creation that succeeds proves nothing.
+    doubted: bool,
     /// While it is paused.
     resumes: Option<Instant>,
 }
@@ -24,12 +26,26 @@ impl Fill {
     }
 
     pub(super) fn succeeded(&mut self) {
-        *self = Self::default();
+        if !self.doubted {
+            *self = Self::default();
+        }
+    }
+
+    /// An object works.
+    pub(super) fn proved(&mut self) {
+        if self.doubted {
+            *self = Self::default();
+        }
+    }
+
+    /// An object has never worked.
+    pub(super) fn disproved(&mut self) {
+        self.doubted = true;
     }
 
     /// Pauses; until when. `random` is in 0..1. Failures during a pause are of creations
-    /// that somebody waits for, or that were started together with the first: they change
-    /// nothing.
+    /// that somebody needs who has nothing else to wait for, or that were started together
+    /// with the first: they change nothing.
     pub(super) fn failed(&mut self, now: Instant, random: f64) -> Instant {
         if let Some(resumes) = self.resumes {
             return resumes;
@@ -79,6 +95,22 @@ mod tests {
         fill.succeeded();
         assert!(!fill.is_paused());
         assert_eq!(fill.failed(now, 0.0).as_nanos(), FIRST / 2);
+    }
+
+    /// Objects that are created, and never work, are no success.
+    #[test]
+    fn pauses_grow_until_an_object_works() {
+        let mut fill = Fill::default();
+        let pause = |fill: &mut Fill| {
+            fill.disproved();
+            let resumes = fill.failed(Instant::from_nanos(0), 1.0);
+            fill.tick(resumes);
+            fill.succeeded();
+            resumes.as_nanos()
+        };
+        assert_eq!([pause(&mut fill), pause(&mut fill)], [FIRST, 2 * FIRST]);
+        fill.proved();
+        assert_eq!(pause(&mut fill), FIRST);
     }
 
     #[test]

@@ -8,13 +8,20 @@
 //!   with the creations under way, is the size, and it grows only while it is below the
 //!   maximum.
 //! - Who waits could not be served: nothing is idle, and there is a creation under way for
-//!   each of them, unless the maximum (of objects, of creations) is reached.
-//! - Objects and failures go to the lowest ticket. A caller whose object fails its check
+//!   each of them, or one of them is called to start it, unless the maximum (of objects, of
+//!   creations) is reached. Who is called and leaves is replaced. A creation for those who
+//!   wait is started by one of them, where that one runs, and by nobody else.
+//! - After a failure, who is called waits for the end of a pause, but only while something
+//!   else can come: an object in use, or another creation.
+//! - A failure is told when nothing else can come; until then it is kept for the one who has
+//!   waited longest.
+//! - Objects go to the lowest ticket. A caller whose object fails its check
 //!   comes back with its old ticket, which is why the line is a map and no
 //!   [`WaitList`](crate::sync::WaitList): its place is by arrival, not at the end.
 
 mod callers;
 mod fill;
+mod line;
 #[cfg(test)]
 mod model;
 mod objects;
@@ -29,6 +36,7 @@ use super::snapshot::{PoolClosed, PoolSnapshot, Reason};
 use crate::sync::{Key, WaitList};
 use crate::time::Instant;
 use fill::Fill;
+use line::Line;
 
 /// What does not change.
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +56,13 @@ pub(super) struct Rules {
 pub(super) struct Effects<O, W, F> {
     /// So many creations are to be started; they are counted already.
     pub(super) create: usize,
+    /// The one who waits and starts it, if it is not for the minimum.
+    pub(super) starter: Option<u64>,
     /// Objects whose end is to be begun; they are counted already.
     pub(super) close: Vec<(Box<Entry<O>>, Reason)>,
     pub(super) wake: Vec<W>,
     /// To be dropped.
-    pub(super) failure: Option<F>,
+    pub(super) failures: Vec<F>,
     /// What is due next is due earlier than was said.
     pub(super) sooner: bool,
 }
@@ -61,9 +71,10 @@ impl<O, W, F> Effects<O, W, F> {
     pub(super) const fn none() -> Self {
         Self {
             create: 0,
+            starter: None,
             close: Vec::new(),
             wake: Vec::new(),
-            failure: None,
+            failures: Vec::new(),
             sooner: false,
         }
     }
@@ -73,7 +84,7 @@ impl<O, W, F> Effects<O, W, F> {
         self.create == 0
             && self.close.is_empty()
             && self.wake.is_empty()
-            && self.failure.is_none()
+            && self.failures.is_empty()
             && !self.sooner
     }
 }
@@ -105,7 +116,8 @@ pub(super) enum Turn<O, F> {
     /// Changing hands.
     Candidate(Candidate<O>),
     Failed(F),
-    Waiting(u64),
+    /// With this ticket; and it is to look again at that time.
+    Waiting(u64, Option<Instant>),
     Closed,
 }
 
@@ -122,13 +134,14 @@ pub(super) struct State<O, W, F> {
     closed: bool,
     /// The one that came back last is at the back.
     idle: VecDeque<Box<Entry<O>>>,
-    /// A waker that is gone was woken already.
-    waiting: BTreeMap<u64, Option<W>>,
+    waiting: Line<W, F>,
     /// Who has been served and has not looked yet.
     served: BTreeMap<u64, Served<O, F>>,
     tickets: u64,
     in_use: usize,
     creating: usize,
+    /// One of those under way together has failed.
+    failing: bool,
     changing_hands: usize,
     closing: usize,
     created: u64,
@@ -149,11 +162,12 @@ impl<O, W, F> State<O, W, F> {
             max,
             closed: false,
             idle: VecDeque::new(),
-            waiting: BTreeMap::new(),
+            waiting: Line::new(),
             served: BTreeMap::new(),
             tickets: 0,
             in_use: 0,
             creating: 0,
+            failing: false,
             changing_hands: 0,
             closing: 0,
             created: 0,
@@ -174,19 +188,43 @@ impl<O, W, F> State<O, W, F> {
             };
             self.end(entry, Reason::Resized, fx);
         }
-        self.replenish(fx);
+        self.settle(fx);
+    }
+
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Lends out nothing more.
     pub(super) fn close(&mut self, fx: &mut Fx<O, W, F>) {
         self.closed = true;
-        let waiting = std::mem::take(&mut self.waiting);
-        fx.wake.extend(waiting.into_values().flatten());
+        while let Some((_, waiter)) = self.waiting.pop_first() {
+            fx.wake.extend(waiter.waker);
+            fx.failures.extend(waiter.failure);
+        }
+        self.take_back_served(fx);
         while let Some(entry) = self.idle.pop_front() {
             self.end(entry, Reason::PoolClosed, fx);
         }
         fx.sooner = true;
         self.wake_if_drained(fx);
+    }
+
+    /// What was handed over, and not looked at yet, ends.
+    fn take_back_served(&mut self, fx: &mut Fx<O, W, F>) {
+        for served in std::mem::take(&mut self.served).into_values() {
+            match served {
+                Served::Candidate(candidate) => {
+                    self.changing_hands -= 1;
+                    self.end(candidate.entry, Reason::PoolClosed, fx);
+                }
+                Served::Failed(failure) => fx.failures.push(failure),
+            }
+        }
     }
 
     /// Waits until the closed pool is empty; `true` when it is.

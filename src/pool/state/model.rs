@@ -1,6 +1,6 @@
 //! The state against a slow, obvious model: random histories.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -28,6 +28,7 @@ struct Thing {
     expires: Instant,
     idle_limit: u64,
     since: Instant,
+    uses: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +36,15 @@ struct Coming {
     thing: Thing,
     check: bool,
     fresh: bool,
+}
+
+/// One who waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Wait {
+    caller: Caller,
+    /// It looks again at that time.
+    timer: Option<Instant>,
+    failure: Option<Id>,
 }
 
 /// Lists and loops.
@@ -47,9 +57,13 @@ struct Model {
     coming: Vec<(Caller, Coming)>,
     returning: Vec<Thing>,
     closing: Vec<(Id, Reason)>,
-    line: Vec<Caller>,
+    line: Vec<Wait>,
+    /// Woken, and not looked yet.
+    awake: HashSet<Caller>,
     served: Vec<(Caller, Result<Coming, Id>)>,
-    creating: usize,
+    /// By whom each was started who waited.
+    creating: Vec<Option<Caller>>,
+    failing: bool,
     created: u64,
     failures: u64,
     gone: Vec<Reason>,
@@ -68,8 +82,10 @@ impl Model {
             returning: vec![],
             closing: vec![],
             line: vec![],
+            awake: HashSet::new(),
             served: vec![],
-            creating: 0,
+            creating: vec![],
+            failing: false,
             created: 0,
             failures: 0,
             gone: vec![],
@@ -81,9 +97,29 @@ impl Model {
         self.served.iter().filter(|served| served.1.is_ok()).count()
     }
 
+    fn circulating(&self) -> usize {
+        self.in_use.len() + self.coming.len() + self.returning.len() + self.handed()
+    }
+
     fn living(&self) -> usize {
-        let moving = self.coming.len() + self.returning.len() + self.handed();
-        self.idle.len() + self.in_use.len() + moving + self.creating
+        self.idle.len() + self.circulating() + self.creating.len()
+    }
+
+    /// In the line, woken or with a time to look at.
+    fn called(&self) -> usize {
+        let called = |wait: &&Wait| self.awake.contains(&wait.caller) || wait.timer.is_some();
+        self.line.iter().filter(called).count()
+    }
+
+    fn pause(&self) -> Option<Instant> {
+        let other = self.circulating() > 0 || (self.failing && !self.creating.is_empty());
+        self.fill.resumes().filter(|_| other)
+    }
+
+    fn is_due(&self, thing: &Thing, now: Instant) -> bool {
+        let idle_for = now.since(thing.since);
+        let due = |after| after == 0 || idle_for >= Duration::from_nanos(after);
+        self.rules.check_after.is_some_and(due)
     }
 
     fn overaged(&self, at: usize, now: Instant) -> Option<Reason> {
@@ -110,9 +146,7 @@ impl Model {
     fn find_idle(&mut self, now: Instant) -> Option<(usize, bool)> {
         while let Some(at) = self.next_idle() {
             let Some(reason) = self.overaged(at, now) else {
-                let idle_for = now.since(self.idle[at].since);
-                let due = |after| after == 0 || idle_for >= Duration::from_nanos(after);
-                return Some((at, self.rules.check_after.is_some_and(due)));
+                return Some((at, self.is_due(&self.idle[at], now)));
             };
             let thing = self.idle.remove(at);
             self.closing.push((thing.id, reason));
@@ -137,47 +171,95 @@ impl Model {
                 check,
                 fresh,
             };
-            self.served.push((self.line.remove(0), Ok(coming)));
+            self.served.push((self.line.remove(0).caller, Ok(coming)));
         }
     }
 
-    fn fail(&mut self, error: Id, wreck: Option<Id>) {
-        self.creating -= 1;
+    /// A creation is over; who started it.
+    fn creation_over(&mut self, at: Index, wreck: Option<Id>) -> Option<Caller> {
+        let at = at.index(self.creating.len());
+        let starter = self.creating.remove(at);
         self.failures += 1;
         if let Some(id) = wreck {
             self.created += 1;
             self.closing.push((id, Reason::Broken));
         }
-        if !self.line.is_empty() {
-            self.served.push((self.line.remove(0), Err(error)));
+        starter
+    }
+
+    fn fail(&mut self, error: Id) {
+        self.failing = !self.creating.is_empty();
+        let without = self.line.iter().position(|wait| wait.failure.is_none());
+        if let Some(wait) = self.line.get_mut(without.unwrap_or(0)) {
+            wait.failure = Some(error);
         }
+        if self.circulating() + self.creating.len() == 0 {
+            for wait in std::mem::take(&mut self.line) {
+                match wait.failure {
+                    Some(failure) => self.served.push((wait.caller, Err(failure))),
+                    None => self.line.push(wait),
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, starter: Option<Caller>, error: Id) {
+        self.failing &= !self.creating.is_empty();
+        if let Some(at) = self.line.iter().position(|w| Some(w.caller) == starter) {
+            self.served.push((self.line.remove(at).caller, Err(error)));
+        }
+    }
+
+    /// One who waits looks: whether it starts a creation.
+    fn begin(&mut self, caller: Caller, now: Instant) -> bool {
+        self.fill.tick(now);
+        let (missing, called) = (self.missing(), self.called());
+        let pause = self.pause();
+        let wait = self.line.iter_mut().find(|wait| wait.caller == caller);
+        wait.unwrap().timer = pause.filter(|_| missing > called);
+        let starts = missing > 0 && pause.is_none();
+        if starts {
+            self.creating.push(Some(caller));
+        }
+        starts
     }
 
     fn enter(&mut self, caller: Caller) {
-        self.line.push(caller);
-        self.line.sort_unstable();
+        let (timer, failure) = (None, None);
+        self.line.push(Wait {
+            caller,
+            timer,
+            failure,
+        });
+        self.line.sort_unstable_by_key(|wait| wait.caller);
     }
 
-    /// How many creations are to be started.
-    fn start(&mut self) -> usize {
-        let mut started = 0;
-        while !self.closed
-            && self.living() + self.closing.len() < self.max
-            && self.creating < self.rules.max_creating
-            && self.creating < self.line.len() + self.missing()
-        {
-            self.creating += 1;
-            started += 1;
-        }
-        started
+    fn has_room(&self, more: usize) -> bool {
+        let (size, creating) = (self.living() + self.closing.len(), self.creating.len());
+        !self.closed && size + more < self.max && creating + more < self.rules.max_creating
     }
 
+    /// How many creations are to be started for those who wait.
     fn missing(&self) -> usize {
-        if self.fill.is_paused() {
-            0
-        } else {
-            self.rules.min_idle.saturating_sub(self.idle.len())
+        let mut missing = 0;
+        while self.has_room(missing) && self.creating.len() + missing < self.line.len() {
+            missing += 1;
         }
+        missing
+    }
+
+    /// And for the minimum.
+    fn missing_idle(&self) -> usize {
+        let fill = self.rules.min_idle.saturating_sub(self.idle.len());
+        let (first, mut missing) = (self.missing(), 0);
+        while !self.fill.is_paused()
+            && missing < fill
+            && self.has_room(first + missing)
+            && self.creating.len() + missing < self.line.len() + fill
+        {
+            missing += 1;
+        }
+        missing
     }
 
     fn snapshot(&self) -> PoolSnapshot {
@@ -188,7 +270,7 @@ impl Model {
             size: self.living() + self.closing.len(),
             idle: self.idle.len(),
             in_use: self.in_use.len(),
-            creating: self.creating,
+            creating: self.creating.len(),
             changing_hands: self.coming.len() + self.returning.len() + self.handed(),
             closing: self.closing.len(),
             pending: self.line.len(),
@@ -210,8 +292,10 @@ struct Both {
     tickets: HashMap<Caller, u64>,
     names: u64,
     ages: Ages,
-    /// Started by what is not a look: it is for the shell to start.
+    /// How many creations are to have been started.
     started: usize,
+    /// The keeper has been called since it came last.
+    keeper_called: bool,
 }
 
 fn thing(entry: &Entry<Id>) -> Thing {
@@ -220,6 +304,7 @@ fn thing(entry: &Entry<Id>) -> Thing {
         expires: entry.expires,
         idle_limit: entry.idle_limit,
         since: entry.since,
+        uses: entry.uses,
     }
 }
 
@@ -235,6 +320,7 @@ impl Both {
             names: 0,
             ages,
             started: 0,
+            keeper_called: false,
         }
     }
 
@@ -263,11 +349,13 @@ impl Both {
         };
         match taken {
             Take::Closed => assert!(self.model.closed),
-            Take::Ready(entry) => {
+            Take::Ready(mut entry) => {
                 let (at, check) = found.unwrap();
                 assert!(!check && !self.model.rules.hook_before);
-                let expected = self.model.idle.remove(at);
+                let mut expected = self.model.idle.remove(at);
                 assert_eq!(thing(&entry), expected);
+                expected.uses += 1;
+                entry.uses += 1;
                 self.model.in_use.push(expected);
                 self.out.insert(entry.object, entry);
             }
@@ -316,21 +404,38 @@ impl Both {
                 self.model.coming.push((caller, coming));
                 self.tickets.entry(caller).or_insert(u64::MAX);
             }
-            Turn::Waiting(ticket) => {
+            Turn::Waiting(ticket, again) => {
                 assert!(found.is_none());
                 assert!(old.is_none_or(|old| old == ticket));
                 self.model.enter(caller);
                 self.tickets.insert(caller, ticket);
+                self.begin(caller, again);
             }
             Turn::Closed => assert!(self.model.closed),
             Turn::Failed(_) => panic!("a newcomer has no failure"),
         }
     }
 
+    fn begin(&mut self, caller: Caller, again: Option<Instant>) {
+        let starts = self.model.begin(caller, self.now);
+        let wait = self.model.line.iter().find(|wait| wait.caller == caller);
+        assert_eq!(wait.unwrap().timer, again);
+        let starter = starts.then(|| self.tickets[&caller]);
+        assert_eq!(self.fx.starter, starter);
+        self.started += usize::from(starts);
+    }
+
     fn look(&mut self, caller: Caller) {
         let ticket = self.tickets[&caller];
+        self.model.awake.remove(&caller);
+        if let Some(wait) = self.model.line.iter_mut().find(|w| w.caller == caller) {
+            wait.timer = None;
+        }
         let served = self.model.served.iter().position(|s| s.0 == caller);
-        match self.real.look(ticket, &mut Some(caller), &mut self.fx) {
+        match self
+            .real
+            .look(ticket, &mut Some(caller), self.now, &mut self.fx)
+        {
             Turn::Candidate(candidate) => {
                 let (_, coming) = self.model.served.remove(served.unwrap());
                 self.keep(candidate, coming.unwrap());
@@ -340,9 +445,9 @@ impl Both {
                 let (_, failed) = self.model.served.remove(served.unwrap());
                 assert_eq!(Err(error), failed);
             }
-            Turn::Waiting(same) => {
+            Turn::Waiting(same, again) => {
                 assert_eq!(same, ticket);
-                assert!(self.model.line.contains(&caller));
+                self.begin(caller, again);
             }
             Turn::Closed => {
                 assert!(self.model.closed && served.is_none());
@@ -351,56 +456,117 @@ impl Both {
     }
 
     fn leave(&mut self, caller: Caller) {
-        let waker = self
+        let (waker, failure) = self
             .real
             .leave(self.tickets[&caller], self.now, &mut self.fx);
-        let waited = self.model.line.contains(&caller);
-        assert!(waker.is_none_or(|waker| waited && waker == caller));
-        self.model.line.retain(|other| *other != caller);
+        self.model.awake.remove(&caller);
+        let line = &mut self.model.line;
+        if let Some(at) = line.iter().position(|wait| wait.caller == caller) {
+            let waited = line.remove(at);
+            assert!(waker.is_none_or(|waker| waker == caller));
+            assert_eq!(failure, waited.failure);
+            return;
+        }
+        assert_eq!(waker, None);
         if let Some(at) = self.model.served.iter().position(|s| s.0 == caller) {
-            if let Ok(coming) = self.model.served.remove(at).1 {
-                self.model.give(coming.thing, coming.fresh, self.now);
+            match self.model.served.remove(at).1 {
+                Ok(coming) => self.model.give(coming.thing, coming.fresh, self.now),
+                Err(error) => assert_eq!(failure, Some(error)),
             }
         }
     }
 
-    fn land(&mut self, how: u8, random: f64) {
+    fn land(&mut self, at: Index, how: u8, random: f64) {
         let id = self.name();
         let entry = self.ages.entry(id, self.now, random);
         let expected = thing(&entry);
-        if how == 0 {
+        if how < 2 {
+            let at = at.index(self.model.creating.len());
             self.real.landed(entry, self.now, &mut self.fx);
-            self.model.creating -= 1;
+            self.model.creating.remove(at);
+            self.model.failing = false;
             self.model.created += 1;
             self.model.fill.succeeded();
             self.model.give(expected, true, self.now);
             return;
         }
-        let wreck = (how == 1).then_some(entry);
-        self.model.fill.failed(self.now, random);
-        self.model.fail(id, wreck.as_ref().map(|_| id));
-        let at = (self.now, random);
-        self.real.failed(id, wreck, at, &mut self.fx);
+        let wreck = (how % 2 == 1).then_some(entry);
+        let made = wreck.as_ref().map(|_| id);
+        let starter = self.model.creation_over(at, made);
+        if how < 5 {
+            self.model.fill.failed(self.now, random);
+            self.model.fail(id);
+            let at = (self.now, random);
+            self.real.failed(id, wreck, at, &mut self.fx);
+            return;
+        }
+        if starter.is_none() {
+            self.model.fill.failed(self.now, 0.0);
+        }
+        self.model.lose(starter, id);
+        let ticket = starter.map(|starter| self.tickets[&starter]);
+        self.real.lost(ticket, id, wreck, self.now, &mut self.fx);
+    }
+
+    fn arrive(&mut self, mut coming: Coming) {
+        let id = coming.thing.id;
+        let arrived = self.real.arrived(&mut self.fx);
+        assert_eq!(arrived, !self.model.closed);
+        if arrived {
+            self.model.fill.proved();
+            self.out.get_mut(&id).unwrap().uses += 1;
+            coming.thing.uses += 1;
+            self.model.in_use.push(coming.thing);
+            return;
+        }
+        self.fail_candidate(coming, Reason::PoolClosed);
+    }
+
+    fn fail_candidate(&mut self, coming: Coming, reason: Reason) {
+        let entry = self.out.remove(&coming.thing.id).unwrap();
+        self.real
+            .fail_candidate(entry, reason, (self.now, 0.5), &mut self.fx);
+        self.model.closing.push((coming.thing.id, reason));
+        if coming.thing.uses == 0 && reason == Reason::CheckFailed {
+            self.model.fill.disproved();
+            self.model.fill.failed(self.now, 0.5);
+        }
+    }
+
+    fn end_doubtful(&mut self) {
+        self.real.end_doubtful(self.now, &mut self.fx);
+        for thing in std::mem::take(&mut self.model.idle) {
+            if self.model.is_due(&thing, self.now) {
+                self.model.closing.push((thing.id, Reason::CheckFailed));
+            } else {
+                self.model.idle.push(thing);
+            }
+        }
     }
 
     fn come(&mut self, at: Index, how: u8) {
         let at = at.index(self.model.coming.len());
         let (caller, coming) = self.model.coming.remove(at);
-        let id = coming.thing.id;
-        if how == 0 {
-            self.real.arrived();
-            self.model.in_use.push(coming.thing);
-            return;
+        match how {
+            0 => return self.arrive(coming),
+            1 => self.fail_candidate(coming, Reason::CheckFailed),
+            2 => return self.fail_candidate(coming, Reason::CancelledUse),
+            3 => {
+                // It still counts as coming.
+                self.model.coming.push((caller, coming));
+                self.end_doubtful();
+                self.compare();
+                self.model.coming.pop();
+                self.fail_candidate(coming, Reason::CheckFailed);
+            }
+            _ => {
+                let entry = self.out.remove(&coming.thing.id).unwrap();
+                self.real.returned(entry, self.now, &mut self.fx);
+                return self.model.give(coming.thing, false, self.now);
+            }
         }
-        let entry = self.out.remove(&id).unwrap();
-        let reason = if how == 1 {
-            Reason::CheckFailed
-        } else {
-            Reason::CancelledUse
-        };
-        self.real.fail_candidate(entry, reason, &mut self.fx);
-        self.model.closing.push((id, reason));
-        if how == 1 && self.tickets[&caller] != u64::MAX {
+        if self.tickets[&caller] != u64::MAX {
+            self.compare();
             self.enter(caller);
         }
     }
@@ -459,7 +625,18 @@ impl Both {
     fn close(&mut self) {
         self.real.close(&mut self.fx);
         self.model.closed = true;
-        self.model.line.clear();
+        let woken: HashSet<Caller> = self.fx.wake.iter().copied().collect();
+        for wait in std::mem::take(&mut self.model.line) {
+            let awake = self.model.awake.remove(&wait.caller);
+            assert!(awake || woken.contains(&wait.caller), "all are told");
+        }
+        for (caller, served) in std::mem::take(&mut self.model.served) {
+            self.model.awake.remove(&caller);
+            if let Ok(coming) = served {
+                let id = coming.thing.id;
+                self.model.closing.push((id, Reason::PoolClosed));
+            }
+        }
         for thing in std::mem::take(&mut self.model.idle) {
             self.model.closing.push((thing.id, Reason::PoolClosed));
         }
@@ -467,13 +644,14 @@ impl Both {
 
     fn advance(&mut self, span: Duration) {
         self.now = self.now.saturating_add(span);
-        // The keeper comes when it was told to.
-        if self.real.due <= self.now {
+        // The keeper comes when it was told to, and when it is called.
+        if self.real.due <= self.now || self.keeper_called {
             self.tick();
         }
     }
 
     fn tick(&mut self) {
+        self.keeper_called = false;
         let due = self.real.tick(self.now, &mut self.fx);
         assert_eq!(due.is_none(), self.model.closed);
         if self.model.closed {
@@ -490,6 +668,9 @@ impl Both {
             }
         }
         self.model.fill.tick(self.now);
+        let start = self.model.missing_idle();
+        self.model.creating.extend(vec![None; start]);
+        self.started += start;
     }
 
     fn op(&mut self, (op, how, at): (u8, u8, Index)) {
@@ -498,16 +679,19 @@ impl Both {
         match op {
             0..=2 => self.get(how == 0),
             3 | 4 if !self.model.in_use.is_empty() => self.come_back(at, how % 5),
-            5 | 6 if self.model.creating > 0 => self.land(how % 4, f64::from(how) / 20.0),
+            5 | 6 if !self.model.creating.is_empty() => {
+                self.land(at, how % 7, f64::from(how) / 20.0);
+            }
             7 if !self.model.closing.is_empty() => self.end(at),
-            8 if !self.model.coming.is_empty() => self.come(at, how % 3),
+            8 if !self.model.coming.is_empty() => self.come(at, how % 5),
             9 => {
                 if let Some(caller) = someone(&served) {
                     self.look(caller);
                 }
             }
             10 => {
-                let all = [&self.model.line[..], &served].concat();
+                let line = self.model.line.iter().map(|wait| wait.caller);
+                let all: Vec<Caller> = line.chain(served).collect();
                 match someone(&all) {
                     Some(caller) if how % 2 == 0 => self.leave(caller),
                     Some(caller) => self.look(caller),
@@ -525,9 +709,15 @@ impl Both {
 
     /// What both hold is the same, and as it must be.
     fn compare(&mut self) {
-        self.started += self.model.start();
         let fx = std::mem::replace(&mut self.fx, Effects::none());
         assert_eq!(fx.create, std::mem::take(&mut self.started), "creations");
+        self.keeper_called |= fx.sooner;
+        let told = |caller: &Caller| {
+            let waits = self.model.line.iter().any(|wait| wait.caller == *caller);
+            waits || self.model.served.iter().any(|served| served.0 == *caller)
+        };
+        let woken: Vec<Caller> = fx.wake.iter().copied().filter(told).collect();
+        self.model.awake.extend(woken);
         for (entry, reason) in &fx.close {
             assert!(self.model.closing.contains(&(entry.object, *reason)));
         }
@@ -553,15 +743,8 @@ impl Both {
             "the maximum"
         );
         assert!(snapshot.creating <= self.model.rules.max_creating);
-        if snapshot.pending > 0 {
-            assert_eq!(snapshot.idle, 0, "nobody sleeps beside an idle object");
-            assert!(
-                snapshot.creating >= snapshot.pending
-                    || snapshot.size >= snapshot.max_size
-                    || snapshot.creating == self.model.rules.max_creating,
-                "nobody sleeps beside room: {snapshot:?}"
-            );
-        }
+        assert!(snapshot.pending == 0 || snapshot.idle == 0, "{snapshot:?}");
+        self.check_wakes();
         for entry in &self.real.idle {
             let late = self.real.due > entry.expires
                 || (entry.idle_until() > self.now && self.real.due > entry.idle_until());
@@ -572,13 +755,66 @@ impl Both {
         assert!(due.is_none_or(|at| self.model.closed || self.real.due <= at));
     }
 
+    /// Nobody sleeps who has something to do.
+    fn check_wakes(&self) {
+        let model = &self.model;
+        for (caller, _) in &model.served {
+            assert!(model.awake.contains(caller), "who is served is told");
+        }
+        let missing = model.missing();
+        assert!(model.called() >= missing, "nobody sleeps beside room");
+        if model.pause().is_none() {
+            let awake = |wait: &&Wait| model.awake.contains(&wait.caller);
+            let awake = model.line.iter().filter(awake).count();
+            assert!(awake >= missing.min(model.called()), "and not for a pause");
+            let timed = |wait: &Wait| wait.timer.is_some() && !model.awake.contains(&wait.caller);
+            assert!(!model.line.iter().any(timed), "nobody waits for no pause");
+        }
+        let kept = self.keeper_called || model.missing_idle() == 0;
+        assert!(kept, "the keeper is called for the minimum");
+    }
+
+    /// Everyone who is woken, or whose time has come, looks; everything that is under way
+    /// ends well: everybody who waits is served.
+    fn serve_everyone(&mut self) {
+        if self.model.max == 0 {
+            self.resize(1);
+            self.compare();
+        }
+        for _ in 0..1_000 {
+            let awake = self.model.awake.iter().copied().min();
+            let now = self.now;
+            let timed = |wait: &&Wait| wait.timer.is_some_and(|at| at <= now);
+            let timed = self.model.line.iter().find(timed).map(|wait| wait.caller);
+            let first = Index(0);
+            if let Some(caller) = awake.or(timed) {
+                self.look(caller);
+            } else if !self.model.coming.is_empty() {
+                self.come(first, 0);
+            } else if !self.model.in_use.is_empty() {
+                self.come_back(first, 0);
+            } else if !self.model.returning.is_empty() {
+                self.returned(first);
+            } else if !self.model.creating.is_empty() {
+                self.land(first, 0, 0.0);
+            } else if !self.model.closing.is_empty() {
+                self.end(first);
+            } else {
+                break;
+            }
+            self.compare();
+        }
+        let left = (self.model.line.len(), self.model.served.len());
+        assert_eq!(left, (0, 0), "everyone is served: {:?}", self.model.line);
+    }
+
     /// Everyone goes, everything comes back: one more gets an object, and a closed pool is
     /// empty.
     fn finish(&mut self) {
         let first = Index(0);
         while !self.model.line.is_empty() || !self.model.served.is_empty() {
             let served = self.model.served.first().map(|served| served.0);
-            let caller = served.or(self.model.line.first().copied());
+            let caller = served.or(self.model.line.first().map(|wait| wait.caller));
             self.leave(caller.unwrap());
             self.compare();
         }
@@ -594,9 +830,7 @@ impl Both {
         }
         self.get(false);
         self.compare();
-        if self.model.line.len() == 1 {
-            self.settle();
-        }
+        self.serve_first();
         let served = self.model.served.first().map(|served| served.0);
         if let Some(caller) = served {
             self.look(caller);
@@ -623,12 +857,26 @@ impl Both {
             self.come_back(first, 0);
             self.compare();
         }
-        while self.model.creating + self.model.closing.len() > 0 {
-            match self.model.creating {
-                0 => self.end(first),
-                _ => self.land(0, 0.0),
+        while self.model.creating.len() + self.model.closing.len() > 0 {
+            if self.model.creating.is_empty() {
+                self.end(first);
+            } else {
+                self.land(first, 0, 0.0);
             }
             self.compare();
+        }
+    }
+
+    /// The only one in the line starts what it was called for.
+    fn serve_first(&mut self) {
+        for _ in 0..3 {
+            if !self.model.line.is_empty() {
+                self.settle();
+            }
+            if let Some(wait) = self.model.line.first().copied() {
+                self.look(wait.caller);
+                self.compare();
+            }
         }
     }
 }
@@ -674,6 +922,7 @@ proptest! {
         rules in rules(),
         ages in ages(),
         max in 3..5usize,
+        patient in any::<bool>(),
         ops in prop::collection::vec((0..16u8, 0..20u8, any::<usize>().prop_map(Index)), 0..150),
     ) {
         let mut both = Both::new(rules, max, ages);
@@ -682,6 +931,9 @@ proptest! {
         for op in ops {
             both.op(op);
             both.compare();
+        }
+        if patient {
+            both.serve_everyone();
         }
         both.finish();
     }

@@ -1,15 +1,23 @@
 //! Where objects go: lent out, back, to the next, to their end.
 
+use std::collections::VecDeque;
+
 use super::{Candidate, Fx, Served, State};
 use crate::pool::entry::Entry;
 use crate::pool::snapshot::Reason;
 use crate::time::Instant;
 
 impl<O, W, F> State<O, W, F> {
-    /// An object that was changing hands is lent out.
-    pub(in crate::pool) fn arrived(&mut self) {
+    /// An object that was changing hands is lent out, unless the pool is closed.
+    pub(in crate::pool) fn arrived(&mut self, fx: &mut Fx<O, W, F>) -> bool {
+        if self.closed {
+            return false;
+        }
         self.changing_hands -= 1;
         self.in_use += 1;
+        self.fill.proved();
+        self.settle(fx);
+        true
     }
 
     /// The way of nearly every object that comes back: it is idle, and nothing else is to be
@@ -44,6 +52,7 @@ impl<O, W, F> State<O, W, F> {
     ) {
         self.in_use -= 1;
         self.give(entry, false, now, fx);
+        self.settle(fx);
     }
 
     /// An object comes back, and something is to be done first.
@@ -61,17 +70,39 @@ impl<O, W, F> State<O, W, F> {
     ) {
         self.changing_hands -= 1;
         self.give(entry, false, now, fx);
+        self.settle(fx);
     }
 
-    /// An object that was changing hands does not get there.
+    /// An object that was changing hands does not get there. `random` is in 0..1.
     pub(in crate::pool) fn fail_candidate(
         &mut self,
         entry: Box<Entry<O>>,
         reason: Reason,
+        (now, random): (Instant, f64),
         fx: &mut Fx<O, W, F>,
     ) {
         self.changing_hands -= 1;
+        // One that never worked is no better than one that was not created.
+        if entry.uses == 0 && reason == Reason::CheckFailed {
+            self.fill.disproved();
+            self.pause_fill(now, random, fx);
+        }
         self.end(entry, reason, fx);
+        self.settle(fx);
+    }
+
+    /// The check of an object took too long: idle ones that are to be checked too, before
+    /// they are lent out, are not waited for one after the other.
+    pub(in crate::pool) fn end_doubtful(&mut self, now: Instant, fx: &mut Fx<O, W, F>) {
+        let (doubtful, rest) = std::mem::take(&mut self.idle)
+            .into_iter()
+            .partition(|entry| self.is_to_be_checked(entry, now));
+        self.idle = rest;
+        let doubtful: VecDeque<_> = doubtful;
+        for entry in doubtful {
+            self.end(entry, Reason::CheckFailed, fx);
+        }
+        self.settle(fx);
     }
 
     /// An object that was lent out does not come back into the pool.
@@ -83,20 +114,21 @@ impl<O, W, F> State<O, W, F> {
     ) {
         self.in_use -= 1;
         self.end(entry, reason, fx);
+        self.settle(fx);
     }
 
     /// An object that was lent out is somebody else's now.
     pub(in crate::pool) fn detach(&mut self, fx: &mut Fx<O, W, F>) {
         self.in_use -= 1;
         self.gone.count(Reason::Detached);
-        self.replenish(fx);
+        self.settle(fx);
     }
 
     /// The end of an object has come.
     pub(in crate::pool) fn ended(&mut self, reason: Reason, fx: &mut Fx<O, W, F>) {
         self.closing -= 1;
         self.gone.count(reason);
-        self.replenish(fx);
+        self.settle(fx);
     }
 
     /// Finds a place for an object that is in none.
@@ -114,8 +146,9 @@ impl<O, W, F> State<O, W, F> {
             self.end(entry, Reason::Resized, fx);
         } else if !fresh && entry.expires <= now {
             self.end(entry, Reason::LifeTime, fx);
-        } else if let Some((ticket, waker)) = self.waiting.pop_first() {
-            self.hand_to(ticket, waker, entry, fresh, fx);
+        } else if let Some((ticket, waiter)) = self.waiting.pop_first() {
+            fx.failures.extend(waiter.failure);
+            self.hand_to(ticket, waiter.waker, entry, fresh, fx);
         } else {
             entry.since = now;
             self.is_due(entry.expires.min(entry.idle_until()), fx);

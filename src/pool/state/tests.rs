@@ -33,7 +33,7 @@ fn enter(
     fx: &mut Effects<u32, &'static str, &'static str>,
 ) -> u64 {
     match state.enter(None, &mut Some(name), NOW, fx) {
-        Turn::Waiting(ticket) => ticket,
+        Turn::Waiting(ticket, _) => ticket,
         other => panic!("{other:?}"),
     }
 }
@@ -48,26 +48,102 @@ fn each_caller_starts_one_creation_up_to_the_maximum() {
     }
 }
 
-/// Trap 24: a creation that is lost with its runtime is not begun anew from there, but by
-/// the next who looks, in his own.
+fn look(state: &mut Real, ticket: u64, fx: &mut Fx<u32, &'static str, &'static str>) -> String {
+    match state.look(ticket, &mut Some("again"), NOW, fx) {
+        Turn::Waiting(..) => "waits".into(),
+        Turn::Failed(failure) => failure.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Traps 24, 28: a creation that is lost with its runtime is not begun anew from there, but
+/// by the next who waits, in his own; and by the next but one, when that one goes.
 #[test]
-fn a_lost_creation_is_told_to_the_first_and_started_anew_by_the_next() {
+fn a_lost_creation_is_told_to_its_starter_and_started_anew_by_the_next_who_stays() {
+    for goes in [false, true] {
+        let (mut state, mut fx) = (Real::new(RULES, 1), Effects::none());
+        let first = enter(&mut state, "first", &mut fx);
+        let mut next = enter(&mut state, "next", &mut fx);
+        let last = enter(&mut state, "last", &mut fx);
+        assert_eq!((fx.create, fx.starter), (1, Some(first)));
+        let mut fx = Effects::none();
+        state.lost(Some(first), "lost", None, NOW, &mut fx);
+        assert_eq!((fx.create, &fx.wake[..]), (0, &["first", "next"][..]));
+        assert_eq!(look(&mut state, first, &mut fx), "lost");
+        if goes {
+            assert_eq!(state.leave(next, NOW, &mut fx), (None, None));
+            assert_eq!(fx.wake, ["first", "next", "last"]);
+            next = last;
+        }
+        assert_eq!(look(&mut state, next, &mut fx), "waits");
+        assert_eq!((fx.create, fx.starter), (1, Some(next)));
+        fx.wake.clear();
+        state.landed(entry(7), NOW, &mut fx);
+        assert_eq!(fx.wake, ["again"]);
+    }
+}
+
+/// Trap 24: nobody is failed by the loss of what another has started.
+#[test]
+fn a_lost_creation_fails_nobody_when_its_starter_has_gone() {
     let (mut state, mut fx) = (Real::new(RULES, 1), Effects::none());
     let first = enter(&mut state, "first", &mut fx);
     let next = enter(&mut state, "next", &mut fx);
-    enter(&mut state, "last", &mut fx);
-    let mut fx = Effects::none();
-    state.lost("lost", None, NOW, &mut fx);
-    assert_eq!((fx.create, &fx.wake[..]), (0, &["first", "next"][..]));
-    let told = state.look(first, &mut Some("first"), &mut Effects::none());
-    assert!(matches!(told, Turn::Failed("lost")));
-    assert!(matches!(
-        state.look(next, &mut Some("next"), &mut fx),
-        Turn::Waiting(_)
-    ));
-    assert_eq!((fx.create, state.snapshot().creating), (1, 1));
+    assert_eq!(state.leave(first, NOW, &mut fx).0, Some("first"));
+    state.lost(Some(first), "lost", None, NOW, &mut fx);
+    assert_eq!(
+        (&fx.wake[..], &fx.failures[..]),
+        (&["next"][..], &["lost"][..])
+    );
+    assert_eq!(look(&mut state, next, &mut fx), "waits");
+    assert_eq!(state.snapshot().creating, 1);
+}
+
+/// What starts a creation for those who wait is one of them, whoever makes room.
+#[test]
+fn room_calls_the_first_who_waits_and_creates_nothing_itself() {
+    let (mut state, mut fx) = (Real::new(RULES, 1), Effects::none());
+    let user = enter(&mut state, "user", &mut fx);
     state.landed(entry(7), NOW, &mut fx);
-    assert_eq!(fx.wake, ["first", "next", "next"]);
+    let Turn::Candidate(mine) = state.look(user, &mut None, NOW, &mut fx) else {
+        panic!("it is served")
+    };
+    assert!(state.arrived(&mut fx));
+    let ticket = enter(&mut state, "waits", &mut fx);
+    let mut fx = Effects::none();
+    state.discard(mine.entry, Reason::Broken, &mut fx);
+    state.ended(Reason::Broken, &mut fx);
+    assert_eq!((fx.create, &fx.wake[..]), (0, &["waits"][..]));
+    assert_eq!(look(&mut state, ticket, &mut fx), "waits");
+    assert_eq!((fx.create, fx.starter), (1, Some(ticket)));
+}
+
+/// What was handed over before the end, and is looked at after it, is not lent out.
+#[test]
+fn a_close_takes_back_what_nobody_has_looked_at() {
+    let (mut state, mut fx) = (Real::new(RULES, 1), Effects::none());
+    let ticket = enter(&mut state, "a", &mut fx);
+    state.landed(entry(7), NOW, &mut fx);
+    state.close(&mut fx);
+    assert_eq!(fx.close[0].1, Reason::PoolClosed);
+    let turn = state.look(ticket, &mut None, NOW, &mut fx);
+    assert!(matches!(turn, Turn::Closed));
+    assert_eq!(state.snapshot().changing_hands, 0);
+}
+
+/// Trap 33.
+#[test]
+fn a_huge_minimum_beside_one_who_waits_does_not_overflow() {
+    let rules = Rules {
+        min_idle: usize::MAX,
+        max_creating: 3,
+        ..RULES
+    };
+    let (mut state, mut fx) = (Real::new(rules, usize::MAX), Effects::none());
+    state.tick(NOW, &mut fx);
+    enter(&mut state, "a", &mut fx);
+    state.tick(NOW, &mut fx);
+    assert_eq!((fx.create, state.snapshot().creating), (3, 3));
 }
 
 /// Trap 20: what is not needed any more is not created, and what is under way is not doubled.
@@ -76,7 +152,7 @@ fn a_creation_under_way_is_for_whoever_comes() {
     let (mut state, mut fx) = (Real::new(RULES, 9), Effects::none());
     for _ in 0..5 {
         let ticket = enter(&mut state, "a", &mut fx);
-        assert_eq!(state.leave(ticket, NOW, &mut fx), Some("a"));
+        assert_eq!(state.leave(ticket, NOW, &mut fx).0, Some("a"));
     }
     assert_eq!((fx.create, state.snapshot().pending), (1, 0));
 }
@@ -87,7 +163,7 @@ fn a_closed_state_starts_nothing_and_ends_what_lands() {
     let ticket = enter(&mut state, "a", &mut fx);
     state.close(&mut fx);
     assert!(matches!(
-        state.look(ticket, &mut None, &mut fx),
+        state.look(ticket, &mut None, NOW, &mut fx),
         Turn::Closed
     ));
     let (mut key, mut waker) = (None, Some("drain"));

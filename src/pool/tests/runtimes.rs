@@ -138,7 +138,7 @@ fn a_keeper_that_is_not_driven_does_not_keep_the_pool_alive() {
 fn who_waits_for_a_creation_that_is_lost_gets_an_error() {
     let (factory, pool) = pool_of(1);
     factory.create.set(Does::Hang);
-    let no_runtime = Some(Refusal::other("the pool has no runtime to create in"));
+    let no_runtime = Some(Refusal::NoRuntime);
     assert_eq!(error(spin(pool.get())).refusal(), no_runtime);
     let first = runtime();
     let mut waits = vec![pool.get(), pool.get(), pool.get()];
