@@ -170,6 +170,122 @@ fn who_waits_for_a_creation_that_is_lost_gets_an_error() {
     runtime().block_on(assert_whole(&factory, &pool));
 }
 
+/// A runtime that runs by itself.
+fn driven() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn until(condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < 20 * SECOND, "it never comes");
+        thread::yield_now();
+    }
+}
+
+/// Trap 24: a creation for one who waits runs where that one does, not where room was made,
+/// in a runtime that goes away or falls asleep.
+#[test]
+fn who_waits_does_not_depend_on_the_runtime_of_another() {
+    for goes_away in [true, false] {
+        let (factory, pool) = pool_of(1);
+        let live = driven();
+        let held = live.block_on(async { Pooled::into_owned(pool.get().await.unwrap()) });
+        factory.create.takes(20 * MILLI);
+        let waits = live.spawn({
+            let pool = pool.clone();
+            async move {
+                pool.get()
+                    .max_wait(20 * SECOND)
+                    .await
+                    .map(|thing| thing.name)
+            }
+        });
+        until(|| pool.snapshot().pending == 1);
+        let other = Builder::new_current_thread().enable_all().build().unwrap();
+        other.block_on(async { Pooled::discard(held) });
+        let asleep = (!goes_away).then_some(other);
+        assert_eq!(live.block_on(waits).unwrap(), Ok(1));
+        drop(asleep);
+    }
+}
+
+/// Traps 24, 28: those of a runtime that goes do not strand the one of another.
+#[test]
+fn a_waiter_outlives_those_before_it_and_their_runtime() {
+    let (factory, pool) = pool_of(1);
+    factory.create.set(Does::Hang);
+    let dies = driven();
+    for _ in 0..8 {
+        let pool = pool.clone();
+        dies.spawn(async move { drop(pool.get().await) });
+    }
+    until(|| pool.snapshot().pending == 8 && factory.create.begun() == 1);
+    let live = driven();
+    let waits = live.spawn({
+        let pool = pool.clone();
+        async move { pool.get().max_wait(20 * SECOND).await.is_ok() }
+    });
+    until(|| pool.snapshot().pending == 9);
+    factory.create.set(Does::Well);
+    drop(dies);
+    assert!(live.block_on(waits).unwrap());
+    assert_adds_up(&pool.snapshot());
+}
+
+/// A chosen runtime does everything: no other one is needed, or matters.
+#[test]
+fn a_chosen_runtime_does_all_that_goes_on_in_the_background() {
+    let chosen = driven();
+    let (factory, builder) = plant();
+    let pool = builder
+        .max_size(2)
+        .min_idle(1)
+        .runtime(chosen.handle().clone())
+        .after_return(hook(&factory, |factory| &factory.after))
+        .build()
+        .unwrap();
+    until(|| pool.snapshot().idle == 1);
+    for step in [&factory.create, &factory.after, &factory.close] {
+        step.takes(MILLI);
+    }
+    let other = Builder::new_current_thread().enable_all().build().unwrap();
+    let held = other.block_on(async {
+        let both = tokio::join!(pool.get(), pool.get());
+        [both.0, both.1].map(|thing| Pooled::into_owned(thing.unwrap()))
+    });
+    let [returned, broken] = held;
+    other.block_on(async { drop(returned) });
+    Pooled::discard(broken);
+    // The minimum was filled up meanwhile.
+    until(|| pool.snapshot().idle == 2);
+    assert_eq!((factory.after.begun(), factory.close.begun()), (1, 1));
+    drop(other);
+    pool.close();
+    chosen.block_on(pool.drained());
+    assert_eq!(factory.alive(), 0);
+}
+
+/// A wait whose limit no timer can keep is refused, and loses nothing.
+#[test]
+fn a_limited_wait_without_a_timer_is_refused() {
+    let (factory, pool) = pool_of(1);
+    let held = runtime().block_on(async { Pooled::into_owned(pool.get().await.unwrap()) });
+    let refused = error(spin(pool.get().max_wait(SECOND)));
+    assert_eq!(refused.refusal(), Some(Refusal::NoRuntime));
+    let timeless = Builder::new_current_thread().build().unwrap();
+    let refused = error(timeless.block_on(pool.get().max_wait(SECOND)));
+    assert_eq!(refused.refusal(), Some(Refusal::NoRuntime));
+    assert_eq!(pool.snapshot().pending, 0);
+    drop(held);
+    assert_eq!(spin(pool.get().max_wait(SECOND)).unwrap().name, 0);
+    runtime().block_on(assert_whole(&factory, &pool));
+}
+
 /// Trap 19: who comes as an object comes back gets it, on threads of their own.
 #[test]
 fn two_threads_that_share_one_object_both_get_it_every_time() {
