@@ -97,7 +97,7 @@ impl<M: Manage> Arriving<M> {
     }
 
     /// Lends the object out, unless the pool has been closed meanwhile.
-    pub(super) fn arrive<'p>(mut self, home: &'p Arc<Shared<M>>) -> Given<'p, M> {
+    pub(super) fn arrive(mut self, home: &Arc<Shared<M>>) -> Given<'_, M> {
         let mut effects = Effects::none();
         let open = self.shared.lock().arrived(&mut effects);
         match self.entry.take() {

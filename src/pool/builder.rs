@@ -200,7 +200,7 @@ impl<M: Manage> PoolBuilder<M> {
 
     /// Does something with an object each time before it is lent out, after its check. When
     /// it fails, the object is closed; the caller gets another one, but the error if the
-    /// object was just created.
+    /// object was created since it began to wait.
     pub fn before_hand_over<H>(mut self, hook: H) -> Self
     where
         H: for<'a> Fn(&'a mut M::Object) -> HookFuture<'a, M::Error> + Send + Sync + 'static,

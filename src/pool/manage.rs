@@ -67,8 +67,9 @@ pub trait Manage: Send + Sync + 'static {
     /// Finds out whether an object still works, before it is lent out; see [`Check`]. One
     /// that does not is [closed](Self::close), and another takes its place. Default: it does.
     ///
-    /// A check that is dropped in the middle ends the object too: nobody knows what it still
-    /// expects.
+    /// It goes on in a task of its own when the caller gives up, and then the object is for the
+    /// next. One that takes too long speaks for the others: idle objects that would be checked
+    /// too, before they are lent out, are closed without it.
     fn check(
         &self,
         object: &mut Self::Object,

@@ -56,14 +56,16 @@ use state::{Effects, State, Take};
 /// | `jitter` | 0.1 | what was created together must not end together |
 /// | `order` | newest first | few objects stay in use, the rest may end |
 /// | `create_policy` | none | give a pipeline with a retry and a breaker |
+/// | `runtime` | the callers' | what they wait for then lives as long as they do |
 ///
 /// # How objects come and go
 ///
 /// Each caller who finds nothing idle starts one creation, in a task of its own, as long as
 /// there are fewer than `max_size` objects. It goes on when the caller gives up. Whatever
-/// comes first, a new object or one that comes back, goes to the one who has waited longest;
-/// a failure does so too. Objects count until their [end](Manage::close) has come, so there
-/// are never more than `max_size`.
+/// comes first, a new object or one that comes back, goes to the one who has waited longest.
+/// A creation that fails fails a caller only when nothing else can come to it; see [`Get`].
+/// Objects count until their [end](Manage::close) has come, so there are never more than
+/// `max_size`.
 ///
 /// One task in the background keeps `min_idle`, `idle_time` and `life_time`; it is there only
 /// if one of them is set, and it does not keep the pool alive.
@@ -79,14 +81,18 @@ use state::{Effects, State, Take};
 ///
 /// # Runtimes
 ///
-/// What goes on in the background is spawned on the tokio runtime in which the pool is being
-/// used, or was last. When that has shut down, creations that it had under way are reported to
-/// those who waited for them, and the pool can be used in another one. Where there is none at
-/// all, idle objects are still lent out, and come back; but nothing can be created, and an end
-/// or a hook that has to wait is cut short.
+/// Creations run in the tokio runtime of the caller who waits for them; the task that keeps
+/// the minimum and times in that of the caller who came first. An end or a hook runs where the
+/// object is given up or back, or else in the runtime in which someone waited last. When a
+/// runtime shuts down, the creations that it had under way are reported to those who have
+/// begun them; the others who wait begin anew, each in its own. Where there is none at all,
+/// idle objects are still lent out, and come back; but nothing can be created, and an end or a
+/// hook that has to wait is cut short.
 ///
 /// A runtime that is kept but not driven (a current-thread one outside of its `block_on`)
-/// stalls what was begun in it: a creation there is waited for until it goes on.
+/// stalls what was begun in it: an object whose end was begun there holds its place, and no
+/// limit passes, until it goes on. Nobody can see that from outside: where there are such
+/// runtimes, give the pool one that is driven, by [`PoolBuilder::runtime`].
 ///
 /// # Examples
 ///

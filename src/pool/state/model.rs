@@ -213,10 +213,10 @@ impl Model {
     /// One who waits looks: whether it starts a creation.
     fn begin(&mut self, caller: Caller, now: Instant) -> bool {
         self.fill.tick(now);
-        let (missing, called) = (self.missing(), self.called());
+        let (missing, others) = (self.missing(), self.called());
         let pause = self.pause();
         let wait = self.line.iter_mut().find(|wait| wait.caller == caller);
-        wait.unwrap().timer = pause.filter(|_| missing > called);
+        wait.unwrap().timer = pause.filter(|_| missing > others);
         let starts = missing > 0 && pause.is_none();
         if starts {
             self.creating.push(Some(caller));
