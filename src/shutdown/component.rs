@@ -12,7 +12,8 @@ use crate::sync::Lock;
 
 /// Something that a [`Shutdown`](super::Shutdown) closes.
 ///
-/// Each function comes from a task of the component's own. `stop`, `cancel` and `abort` must
+/// Each function comes from a task of the component's own; `counts` also from a thread, when
+/// the deadline is over and that task does not answer. `stop`, `cancel` and `abort` must
 /// not block; each is called once at most, in this order, and some may be left out. A panic in
 /// any of them is reported, and the next one is called nevertheless.
 ///

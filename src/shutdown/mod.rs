@@ -6,6 +6,7 @@
 mod builder;
 mod component;
 mod conductor;
+mod pace;
 mod plan;
 mod report;
 #[cfg(all(feature = "signal", unix))]
@@ -20,6 +21,8 @@ mod watchdog;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use slab::Slab;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -28,10 +31,11 @@ pub use component::{Component, Counts};
 pub use report::{Cause, ComponentReport, ShutdownReport, Status};
 
 use crate::error::Refusal;
-use crate::scope::{Entered, Tracker};
+use crate::scope::{Entered, Tracker, swallow};
 use crate::sync::Lock;
 use crate::time::{self, Instant};
 use conductor::Conductor;
+use pace::Pace;
 use plan::Plan;
 use watchdog::Watchdog;
 
@@ -56,10 +60,13 @@ use watchdog::Watchdog;
 /// # One deadline
 ///
 /// Every point in time is set when the shutdown is requested, and none moves. The whole takes
-/// the deadline at most (and 2 ms for last words), whatever components do: one that never
-/// drains has timed out in the report, one that panics has failed. Only code that blocks every
-/// thread of the runtime holds the shutdown up, since then no timer goes on either:
-/// [`exit_at_deadline`](ShutdownBuilder::exit_at_deadline) is for that.
+/// the deadline at most (and some milliseconds for last words), whatever components do: one
+/// that never drains has timed out in the report, one that panics has failed.
+///
+/// A thread that is blocked holds up what the runtime had given it to do next, which may be a
+/// part of the shutdown; a thread of the shutdown's own keeps the deadline nevertheless. Only
+/// code that blocks every thread of the runtime holds it up, since nobody is left to see the
+/// report: [`exit_at_deadline`](ShutdownBuilder::exit_at_deadline) is for that.
 ///
 /// # Protected sections
 ///
@@ -118,6 +125,11 @@ struct Shared {
     changed: watch::Sender<()>,
     report: OnceLock<ShutdownReport>,
     done: CancellationToken,
+    /// Of those who run it and wait for the request.
+    waiting: Lock<Slab<Handle>>,
+    /// Where the phases go on: set when they begin.
+    runtime: OnceLock<Handle>,
+    pace: Pace,
     watchdog: Watchdog,
     #[cfg(feature = "signal")]
     listening: Lock<Option<signals::Listening>>,
@@ -147,6 +159,9 @@ impl Shutdown {
             changed: watch::Sender::new(()),
             report: OnceLock::new(),
             done: CancellationToken::new(),
+            waiting: Lock::default(),
+            runtime: OnceLock::new(),
+            pace: Pace::default(),
             watchdog: Watchdog::new(watch),
             #[cfg(feature = "signal")]
             listening: Lock::new(None),
@@ -191,7 +206,10 @@ impl Shutdown {
     /// [`Refusal::ShutDown`] once the shutdown was requested.
     pub fn protect(&self) -> Result<Protected, Refusal> {
         let entered = self.shared.sections.enter_owned()?;
-        Ok(Protected { _entered: entered })
+        Ok(Protected {
+            entered: Lock::new(Some(entered)),
+            sections: Arc::clone(&self.shared.sections),
+        })
     }
 
     /// Catches SIGINT and SIGTERM (ctrl-c elsewhere than on Unix), from now until the shutdown
@@ -235,8 +253,12 @@ impl Shutdown {
     ///
     /// Outside of a tokio runtime with its timer enabled.
     pub async fn run(&self) -> ShutdownReport {
-        self.requested().await;
-        self.shared.begin();
+        let runtime = Handle::current();
+        if !self.is_requested() {
+            let _waits = Waits::new(&self.shared, runtime.clone());
+            self.requested().await;
+        }
+        self.shared.begin(&runtime);
         self.shared.done.cancelled().await;
         self.shared
             .report
@@ -246,29 +268,63 @@ impl Shutdown {
     }
 }
 
+/// One who runs the shutdown, and waits for the request.
+struct Waits<'a> {
+    shared: &'a Shared,
+    key: usize,
+}
+
+impl<'a> Waits<'a> {
+    fn new(shared: &'a Shared, runtime: Handle) -> Self {
+        let key = shared.waiting.lock().insert(runtime);
+        Self { shared, key }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        // Dropped when the lock is free.
+        let _runtime = self.shared.waiting.lock().remove(self.key);
+    }
+}
+
 impl Shared {
-    fn request(&self, cause: Cause) {
-        let now = time::now();
-        {
-            let mut request = self.request.lock();
-            if request.is_some() {
-                return;
-            }
-            *request = Some((cause, now));
+    fn request(self: &Arc<Self>, cause: Cause) {
+        if self.note(cause) {
+            let deadline = self.with_plan(|plan| plan.deadline());
+            self.watchdog.watch(deadline, cause);
+            self.pace.keep(self);
         }
-        self.sections.close();
-        let deadline = self.with_plan(|plan| plan.deadline());
-        self.watchdog.watch(deadline, cause);
-        self.requested.cancel();
+        // By whoever comes first: it is requested when this returns.
+        pace::from_outside(|| self.requested.cancel());
+    }
+
+    /// Whether it is the first request.
+    fn note(&self, cause: Cause) -> bool {
+        let now = time::now();
+        let mut request = self.request.lock();
+        let first = request.is_none();
+        if first {
+            *request = Some((cause, now));
+            // Under the lock: whoever comes second finds it done.
+            self.sections.close();
+            self.with_plan(|plan| plan.begin(now));
+        }
+        first
+    }
+
+    fn waiting_runtime(&self) -> Option<Handle> {
+        let waiting = self.waiting.lock();
+        let runtime = waiting.iter().next().map(|(_, runtime)| runtime.clone());
+        runtime
     }
 
     /// Begins the phases, unless someone has.
-    fn begin(self: &Arc<Self>) {
-        let runtime = tokio::runtime::Handle::current();
-        let (_, began) = self.cause();
-        if !self.with_plan(|plan| plan.begin(began)) {
+    fn begin(self: &Arc<Self>, runtime: &Handle) {
+        if self.runtime.set(runtime.clone()).is_err() {
             return;
         }
+        self.pace.begun();
         // Made here: whatever becomes of the task, its drop sees to the end.
         let conductor = Conductor::new(Arc::clone(self));
         runtime.spawn(conductor.conduct());
@@ -283,16 +339,21 @@ impl Shared {
         with(&mut self.plan.lock())
     }
 
+    /// Ends it; who comes second changes nothing.
     fn finish(&self) {
         // First of all: nobody comes to listen from now on.
-        let _ = self.report.set(self.tell());
+        if self.report.set(self.tell()).is_err() {
+            return;
+        }
         #[cfg(feature = "signal")]
         {
             let listening = self.listening.lock().take();
             drop(listening);
         }
         self.watchdog.dismiss();
-        self.done.cancel();
+        self.pace.dismiss();
+        // Those who wait are foreign: a panic of their wakers is not the shutdown's.
+        swallow(|| self.done.cancel());
     }
 
     fn tell(&self) -> ShutdownReport {
@@ -336,5 +397,21 @@ impl fmt::Debug for Named {
 #[derive(Debug)]
 #[must_use = "the section ends when this is dropped"]
 pub struct Protected {
-    _entered: Entered<Arc<Tracker>>,
+    entered: Lock<Option<Entered<Arc<Tracker>>>>,
+    sections: Arc<Tracker>,
+}
+
+impl Drop for Protected {
+    fn drop(&mut self) {
+        let end = || {
+            let entered = self.entered.lock().take();
+            drop(entered);
+        };
+        if self.sections.is_closed() && self.sections.in_flight() == 1 {
+            // The last one wakes the shutdown.
+            pace::from_outside(end);
+        } else {
+            end();
+        }
+    }
 }

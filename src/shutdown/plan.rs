@@ -166,6 +166,12 @@ impl Plan {
         self.times.over
     }
 
+    /// When the time to drain, to cancel, and all of it is over.
+    pub(super) fn points(&self) -> [Instant; 3] {
+        let times = &self.times;
+        [times.drain, times.cancel, times.over]
+    }
+
     /// The protected sections have ended, or are not waited for any longer.
     pub(super) fn release(&mut self) {
         self.sections_held = false;
@@ -180,7 +186,10 @@ impl Plan {
     pub(super) fn sample(&mut self, at: usize, counts: Counts) {
         let entry = &mut self.entries[at];
         entry.before.get_or_insert(counts);
-        entry.counts = counts;
+        // What has ended stays as it was told.
+        if entry.end.is_none() {
+            entry.counts = counts;
+        }
     }
 
     /// Something of it went wrong; the first time is what is told.

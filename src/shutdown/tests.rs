@@ -1,5 +1,7 @@
 //! The shutdown's shell, on a paused clock.
 
+mod blocked;
+mod lost;
 mod plan;
 
 use std::convert::Infallible;
