@@ -151,13 +151,17 @@ impl Tracker {
 
     #[inline]
     fn try_enter(&self) -> Result<(), Refusal> {
-        // Relaxed: nothing is handed over here; `close` changes the same word.
-        let before = self.word.0.fetch_add(ONE, Ordering::Relaxed);
-        if before & CLOSED == 0 {
-            return Ok(());
+        // Relaxed: nothing is handed over here; `close` changes the same word. Who is refused
+        // changes nothing, so that nobody is in flight for a moment after the last has left.
+        let enter = |word| (word & CLOSED == 0).then_some(word + ONE);
+        let entered = self
+            .word
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter);
+        match entered {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Refusal::ShutDown),
         }
-        self.leave();
-        Err(Refusal::ShutDown)
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use proptest::prelude::*;
@@ -142,10 +142,33 @@ fn nobody_is_in_flight_after_a_close_and_a_wait() {
             tracker.close();
             runtime.block_on(tracker.drained());
             assert_eq!(inside.load(Ordering::Relaxed), 0);
-            // Refused ones may count in and out for a moment; none of them gets in.
+            assert_eq!(tracker.in_flight(), 0);
         });
-        assert_eq!(tracker.in_flight(), 0);
     }
+}
+
+/// Who is refused is never in flight, not even for a moment.
+#[test]
+fn the_refused_are_never_in_flight() {
+    let tracker = Tracker::new();
+    tracker.close();
+    let stop = AtomicBool::new(false);
+    let seen = std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(tracker.enter().is_err());
+                }
+            });
+        }
+        let looks = (0..50_000).filter(|_| {
+            tracker.in_flight() > 0 || task::spawn(tracker.drained()).poll().is_pending()
+        });
+        let seen = looks.count();
+        stop.store(true, Ordering::Relaxed);
+        seen
+    });
+    assert_eq!(seen, 0, "of 50 000 looks");
 }
 
 proptest! {
