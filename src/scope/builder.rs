@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::state::Registry;
@@ -68,6 +69,10 @@ impl ScopeBuilder {
     }
 
     /// Cancels the scope when this token is cancelled. The scope's own is a child of it.
+    ///
+    /// With the token of a [`Shutdown`](crate::shutdown::Shutdown) it is cancelled at the
+    /// request and aborted after its grace, without draining: to drain, give the scope to the
+    /// shutdown as a component instead.
     pub fn parent(mut self, token: &CancellationToken) -> Self {
         self.token = Some(token.child_token());
         self
@@ -96,6 +101,7 @@ impl ScopeBuilder {
         let shared = Arc::new(Shared {
             registry: Lock::new(Registry::new(self.limit, cancel_on_error)),
             token: self.token.unwrap_or_default(),
+            sooner: Notify::new(),
             runtime: OnceLock::new(),
             grace: self.grace,
         });

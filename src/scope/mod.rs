@@ -4,6 +4,7 @@
 //! is what runs; [`Tracker`] counts where names and ages are not needed.
 
 mod builder;
+mod effects;
 mod report;
 mod run;
 mod shared;
@@ -52,7 +53,11 @@ use shared::{Shared, wake_quietly};
 /// [`join`](Self::join) takes in nobody new and waits. [`cancel`](Self::cancel), which an
 /// error does as well, cancels the [`token`](Self::token), so that tasks can end in order;
 /// tasks that wait for a place never begin; those that have not ended after `grace` are
-/// aborted. [`abort`](Self::abort) does not wait. Dropping the scope aborts what is there.
+/// aborted. [`abort`](Self::abort) does not wait. Dropping the scope aborts what is there. Who
+/// cancels or aborts again can only shorten the grace that is left.
+///
+/// The grace is kept by the runtime's timers: it is longer where a thread that is blocked keeps
+/// them from going on.
 ///
 /// An abort takes effect at the task's next await. A task that blocks its thread, or computes
 /// without an await, cannot be ended by anyone: [`join`](Self::join) waits for it, and
@@ -186,6 +191,9 @@ impl Scope {
     /// As [`join`](Self::join), for so long at most: what has not ended by then is
     /// `in_flight` in the report, and goes on.
     ///
+    /// It takes longer where a thread that is blocked keeps the runtime's timers from going on,
+    /// even one thread of several. A [`Shutdown`](crate::shutdown::Shutdown) does not.
+    ///
     /// # Cancel safety
     ///
     /// As of [`join`](Self::join).
@@ -312,6 +320,17 @@ impl ScopeHandle {
     #[must_use]
     pub fn report(&self) -> ScopeReport {
         self.shared.report()
+    }
+
+    /// Takes in nobody new, and keeps the first error from now on.
+    pub(crate) fn stop(&self) {
+        self.shared.registry.lock().note_errors();
+        self.close();
+    }
+
+    /// The first error since it was stopped.
+    pub(crate) fn failure(&self) -> Option<TaskFailure> {
+        self.shared.registry.lock().noted_error()
     }
 
     /// Asks everyone to end, and leaves it to others when to abort.

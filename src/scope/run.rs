@@ -1,29 +1,38 @@
 //! The structured form: a body and its tasks, which all have ended when it returns.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
-use super::{Scope, ScopeHandle, ScopeReport};
+use tokio_util::sync::CancellationToken;
+
+use super::effects::Ending;
+use super::shared::{Means, Shared};
+use super::state::Key;
+use super::{Scope, ScopeHandle, ScopeReport, task};
+use crate::Progress;
 use crate::error::Error;
 use crate::panics::{self, Payload};
-use crate::time::Timer;
+use crate::time;
 
 /// How the body ended.
-enum Body<R> {
-    Returned(R),
+enum Body<T, E> {
+    /// Cancelled, when it was dropped instead.
+    Returned(Result<T, Error<E>>),
     Panicked(Payload),
-    /// It was cancelled with the scope, and its grace is over.
-    GivenUp,
 }
 
 impl Scope {
     /// Runs `body`, which may spawn tasks, and waits until all of them have ended as well.
     ///
-    /// The body counts as one of the tasks: when one of them fails and errors cancel the
-    /// others, the body has the grace to end by itself and is dropped then; when the body
-    /// fails, the tasks are cancelled. The body's result and the tasks' report come back.
+    /// The body counts as one of the tasks, named `body`, beside the limit: when one of them
+    /// fails and errors cancel the others, the body has the grace to end by itself and is
+    /// dropped then; when the body fails, the tasks are cancelled; an abort aborts it too. So
+    /// do not wait in it for the scope to be [drained](ScopeHandle::drained). The body's
+    /// result comes back, and the report of all of them.
     ///
     /// # Errors
     ///
@@ -58,48 +67,94 @@ impl Scope {
     ///     })
     ///     .await;
     /// assert_eq!(sum, Ok(6));
-    /// assert_eq!(report.counts.completed, 3);
+    /// assert_eq!(report.counts.completed, 4); // with the body
     /// # }
     /// ```
     pub async fn run<T, E, F, B>(self, body: B) -> (Result<T, Error<E>>, ScopeReport)
     where
         B: FnOnce(ScopeHandle) -> F,
         F: Future<Output = Result<T, E>>,
+        E: fmt::Display,
     {
+        let running = Running::new(&self.shared);
         let handle = self.handle();
         let end = match panics::caught(move || body(handle)) {
-            Ok(body) => self.drive(body).await,
+            Ok(body) => running.drive(body).await,
             Err(panic) => Body::Panicked(panic),
         };
-        let failed = !matches!(end, Body::Returned(Ok(_)));
-        if failed && self.shared.registry.lock().cancels_on_error() {
-            self.cancel();
-        }
+        running.end(end.how());
         let report = self.join().await;
         match end {
-            Body::Returned(result) => (result.map_err(Error::operation), report),
+            Body::Returned(result) => (result, report),
             Body::Panicked(panic) => resume_unwind(panic),
-            Body::GivenUp => (
-                Err(Error::cancelled().after(crate::Progress::started(1))),
-                report,
-            ),
+        }
+    }
+}
+
+impl<T, E: fmt::Display> Body<T, E> {
+    fn how(&self) -> Ending {
+        match self {
+            Self::Returned(Err(error)) if error.is_cancelled() => Ending::Dropped { begun: true },
+            Self::Returned(result) => task::ending(result),
+            Self::Panicked(panic) => Ending::Panicked(text(panic)),
+        }
+    }
+}
+
+/// The text of a panic that goes on afterwards.
+fn text(panic: &Payload) -> Box<str> {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied())
+        .unwrap_or_default()
+        .into()
+}
+
+/// The body, as one of the scope's tasks until this is dropped.
+struct Running<'a> {
+    shared: &'a Shared,
+    key: Key,
+    aborted: CancellationToken,
+}
+
+impl<'a> Running<'a> {
+    fn new(shared: &'a Arc<Shared>) -> Self {
+        // Without one there are no tasks to be watched, and the body watches for itself.
+        let _ = shared.runtime();
+        let aborted = CancellationToken::new();
+        let by = Means::Body(aborted.clone());
+        let now = time::now();
+        let mut registry = shared.registry.lock();
+        let key = registry.enter_outside("body".into(), now, by);
+        drop(registry);
+        Self {
+            shared,
+            key,
+            aborted,
         }
     }
 
-    /// Polls the body until it ends, or until its time is up.
-    async fn drive<F: Future>(&self, body: F) -> Body<F::Output> {
+    /// Polls the body until it ends, or is aborted.
+    async fn drive<T, E>(&self, body: impl Future<Output = Result<T, E>>) -> Body<T, E> {
         let mut body = pin!(Some(body));
         let end = {
-            let mut time_is_up = pin!(self.time_is_up());
+            let mut aborted = pin!(self.aborted.cancelled());
+            let mut time_is_up = pin!(self.shared.time_is_up());
+            let mut watches = true;
             poll_fn(|cx| {
+                let given_up = Body::Returned(Err(Error::cancelled().after(Progress::started(1))));
                 let Some(body) = body.as_mut().as_pin_mut() else {
-                    return Poll::Ready(Body::GivenUp);
+                    return Poll::Ready(given_up);
                 };
                 match panics::poll_caught(body, cx) {
-                    Poll::Ready(Ok(output)) => Poll::Ready(Body::Returned(output)),
-                    Poll::Ready(Err(panic)) => Poll::Ready(Body::Panicked(panic)),
-                    Poll::Pending => time_is_up.as_mut().poll(cx).map(|()| Body::GivenUp),
+                    Poll::Ready(Ok(result)) => {
+                        return Poll::Ready(Body::Returned(result.map_err(Error::operation)));
+                    }
+                    Poll::Ready(Err(panic)) => return Poll::Ready(Body::Panicked(panic)),
+                    Poll::Pending => {}
                 }
+                // It aborts this too.
+                watches = watches && time_is_up.as_mut().poll(cx).is_pending();
+                aborted.as_mut().poll(cx).map(|()| given_up)
             })
             .await
         };
@@ -109,11 +164,14 @@ impl Scope {
         }
     }
 
-    /// Ends when the scope was cancelled and the grace is over.
-    async fn time_is_up(&self) {
-        self.shared.token.cancelled().await;
-        let abort_at = self.shared.cancelled();
-        let mut timer = Timer::new();
-        poll_fn(|cx| timer.poll_until(abort_at, cx)).await;
+    fn end(self, how: Ending) {
+        self.shared.end(self.key, how);
+    }
+}
+
+impl Drop for Running<'_> {
+    /// Once it has ended this changes nothing.
+    fn drop(&mut self) {
+        self.shared.end(self.key, Ending::Dropped { begun: true });
     }
 }

@@ -3,17 +3,19 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::effects::{self, Ending, Turn};
 use super::report::{ScopeReport, TaskInfo};
-use super::state::{self, Ending, Registry, Turn};
+use super::state::{self, Registry};
 use super::task::{Refused, Task, Tracked};
 use crate::error::Refusal;
 use crate::panics;
@@ -21,12 +23,31 @@ use crate::shutdown::Counts;
 use crate::sync::{self, Lock};
 use crate::time::{self, Instant, Timer};
 
-type Effects = state::Effects<Waker, AbortHandle>;
+type Effects = effects::Effects<Waker, Means>;
+
+/// How what is there is aborted.
+#[derive(Debug)]
+pub(super) enum Means {
+    Task(AbortHandle),
+    Body(CancellationToken),
+}
+
+impl Means {
+    fn abort(&self) {
+        match self {
+            Self::Task(task) => task.abort(),
+            // Whoever is woken is foreign.
+            Self::Body(token) => swallow(|| token.cancel()),
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) registry: Lock<Registry<Waker, AbortHandle>>,
+    pub(super) registry: Lock<Registry<Waker, Means>>,
     pub(super) token: CancellationToken,
+    /// The time until all are aborted is shorter than it was.
+    pub(super) sooner: Notify,
     /// That of the first task; all others run there as well, and so does the watcher.
     pub(super) runtime: OnceLock<Handle>,
     pub(super) grace: Duration,
@@ -47,23 +68,26 @@ impl Shared {
             return Err(Refused::new(NO_RUNTIME, future));
         };
         if self.token.is_cancelled() {
-            self.cancel(self.grace);
+            self.notice();
         }
         let now = time::now();
         let Some((key, has_place)) = self.registry.lock().enter(name, now) else {
             return Err(Refused::new(Refusal::ShutDown, future));
         };
-        let (tracked, begun) = Tracked::new(Arc::clone(self), key, has_place, future);
+        let (tracked, slot) = Tracked::new(Arc::clone(self), key, has_place, future);
         let join = runtime.spawn(tracked);
-        let late = self.registry.lock().attach(key, join.abort_handle());
+        let late = self
+            .registry
+            .lock()
+            .attach(key, Means::Task(join.abort_handle()));
         if let Some((by, true)) = late {
             by.abort();
         }
-        Ok(Task::new(join, Arc::clone(self), key, begun))
+        Ok(Task::new(join, Arc::clone(self), key, slot))
     }
 
     /// Binds the scope to the runtime of its first task.
-    fn runtime(self: &Arc<Self>) -> Option<&Handle> {
+    pub(super) fn runtime(self: &Arc<Self>) -> Option<&Handle> {
         if self.runtime.get().is_none() {
             let here = Handle::try_current().ok()?;
             self.runtime.get_or_init(|| {
@@ -97,12 +121,20 @@ impl Shared {
         self.registry.lock().close();
     }
 
-    /// Asks everyone to end; those who have not after `grace` are aborted. Only the first
-    /// time counts.
+    /// Asks everyone to end; those who have not after `grace` are aborted. A second time can
+    /// only shorten that.
     pub(super) fn cancel(&self, grace: Duration) {
         let now = time::now();
         let mut effects = Effects::default();
         let abort_at = now.saturating_add(grace);
+        self.registry.lock().shorten(abort_at, &mut effects);
+        self.perform(effects);
+    }
+
+    /// The token was cancelled, by whomever: that counts as a cancel, unless there was one.
+    fn notice(&self) {
+        let mut effects = Effects::default();
+        let abort_at = time::now().saturating_add(self.grace);
         self.registry.lock().cancel(abort_at, &mut effects);
         self.perform(effects);
     }
@@ -121,6 +153,9 @@ impl Shared {
             if self.grace.is_zero() {
                 self.abort_if_due();
             }
+        }
+        if effects.sooner {
+            swallow(|| self.sooner.notify_waiters());
         }
         for by in effects.abort {
             by.abort();
@@ -176,34 +211,43 @@ pub(crate) fn wake_quietly(wakers: Vec<Waker>) {
 /// asked to end, until their time is up. It ends at the latest when the scope is dropped.
 async fn watch(scope: Weak<Shared>, token: CancellationToken) {
     token.cancelled().await;
-    let Some(abort_at) = scope.upgrade().map(|shared| shared.cancelled()) else {
-        return;
-    };
-    if abort_at == Instant::NEVER {
-        return;
-    }
-    let mut timer = Timer::new();
-    // A runtime without a timer panics here: then there is no grace, rather than no abort.
-    poll_fn(
-        |cx| match panics::caught(|| timer.poll_until(abort_at, cx)) {
-            Ok(poll) => poll,
-            Err(panic) => {
-                drop(panics::message(panic));
-                Poll::Ready(())
-            }
-        },
-    )
-    .await;
     if let Some(shared) = scope.upgrade() {
-        shared.abort_all();
+        shared.notice();
+        shared.abort_in_time().await;
     }
 }
 
 impl Shared {
-    /// The token was cancelled, by whomever: until when the tasks have time.
-    pub(super) fn cancelled(&self) -> Instant {
-        self.cancel(self.grace);
-        self.registry.lock().abort_at().unwrap_or(Instant::NEVER)
+    /// Ends when the scope was cancelled and everyone has been aborted.
+    pub(super) async fn time_is_up(&self) {
+        self.token.cancelled().await;
+        self.notice();
+        self.abort_in_time().await;
+    }
+
+    /// Aborts everyone when their time is up: it can only get shorter meanwhile. When all have
+    /// ended there is nothing to wait for.
+    async fn abort_in_time(&self) {
+        let mut timer = Timer::new();
+        loop {
+            let mut sooner = pin!(self.sooner.notified());
+            let abort_at = self.registry.lock().abort_at().unwrap_or(Instant::NEVER);
+            let up = poll_fn(|cx| {
+                if sooner.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+                // A runtime without a timer panics here: then there is no grace, rather than
+                // no abort.
+                let poll = panics::caught(|| timer.poll_until(abort_at, cx).map(|()| true));
+                poll.unwrap_or_else(|panic| {
+                    drop(panics::message(panic));
+                    Poll::Ready(true)
+                })
+            });
+            if up.await {
+                return self.abort_all();
+            }
+        }
     }
 }
 

@@ -4,13 +4,15 @@
 //! - Every task that was let in ends exactly once, and is counted once.
 //! - Never more than `limit` tasks have a place; whoever waits could not be given one.
 //! - Places are given in the order in which the tasks came.
-//! - The others are cancelled once, whatever fails afterwards; after that no place is given.
+//! - The others are cancelled once, whatever fails afterwards; after that no place is given,
+//!   and the time until they are aborted only ever gets shorter.
 //! - Nobody is let in once the registry was closed or cancelled.
 
 use std::borrow::Cow;
 
 use slab::Slab;
 
+use super::effects::{Effects, Ending, Turn};
 use super::report::{TaskFailure, TaskId, TaskInfo, TaskState};
 use crate::shutdown::Counts;
 use crate::sync::{self, WaitList};
@@ -35,6 +37,8 @@ pub(super) struct Registry<W, A> {
     /// Totals of those that have ended; `in_flight` is not kept here.
     ended: Counts,
     first_error: Option<TaskFailure>,
+    /// The first since someone asked to be told of those to come.
+    later_error: Option<Option<TaskFailure>>,
     waiters: WaitList<Option<W>>,
 }
 
@@ -55,6 +59,8 @@ enum Place {
     Given,
     /// It was cancelled before it had one.
     Never,
+    /// It runs without one.
+    Outside,
 }
 
 /// How a task is aborted, and whether it is to be.
@@ -73,49 +79,6 @@ enum Stage {
     Cancelled { abort_at: Instant },
 }
 
-/// What a task that has not begun may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    Begin,
-    Wait,
-    Never,
-}
-
-/// How a task ended.
-#[derive(Debug)]
-pub(super) enum Ending {
-    Completed,
-    Failed(Box<str>),
-    Panicked(Box<str>),
-    /// Without a result.
-    Dropped {
-        begun: bool,
-    },
-}
-
-/// What is to be done when the lock is free.
-#[derive(Debug)]
-#[must_use = "somebody would sleep for ever"]
-pub(super) struct Effects<W, A> {
-    pub(super) wake: Vec<W>,
-    pub(super) abort: Vec<A>,
-    /// Of a task that has ended: it is to be dropped, which is not ours to do in here.
-    pub(super) unused: Option<A>,
-    /// The others are cancelled now: tell the token.
-    pub(super) cancelled: bool,
-}
-
-impl<W, A> Default for Effects<W, A> {
-    fn default() -> Self {
-        Self {
-            wake: Vec::new(),
-            abort: Vec::new(),
-            unused: None,
-            cancelled: false,
-        }
-    }
-}
-
 impl<W, A> Registry<W, A> {
     pub(super) fn new(limit: usize, cancel_on_error: bool) -> Self {
         Self {
@@ -128,6 +91,7 @@ impl<W, A> Registry<W, A> {
             stage: Stage::Open,
             ended: Counts::default(),
             first_error: None,
+            later_error: None,
             waiters: WaitList::new(),
         }
     }
@@ -137,25 +101,40 @@ impl<W, A> Registry<W, A> {
         if self.stage != Stage::Open {
             return None;
         }
-        self.serial += 1;
-        let id = TaskId(self.serial);
         let has_place = self.places < self.limit;
-        let slot = self.tasks.vacant_key();
         let place = if has_place {
             self.places += 1;
             Place::Given
         } else {
-            Place::Queued(self.queue.push_back(slot))
+            Place::Queued(self.queue.push_back(self.tasks.vacant_key()))
         };
-        self.tasks.insert(Entry {
+        Some((self.insert(name, now, place, Abort::Unknown), has_place))
+    }
+
+    /// Lets in what runs beside the limit, and whatever became of the others: it is there
+    /// already.
+    pub(super) fn enter_outside(&mut self, name: Cow<'static, str>, now: Instant, by: A) -> Key {
+        self.insert(name, now, Place::Outside, Abort::By(by))
+    }
+
+    fn insert(
+        &mut self,
+        name: Cow<'static, str>,
+        since: Instant,
+        place: Place,
+        abort: Abort<A>,
+    ) -> Key {
+        self.serial += 1;
+        let id = TaskId(self.serial);
+        let slot = self.tasks.insert(Entry {
             id,
             name,
-            since: now,
+            since,
             place,
             waker: None,
-            abort: Abort::Unknown,
+            abort,
         });
-        Some((Key { slot, id }, has_place))
+        Key { slot, id }
     }
 
     /// Keeps the means to abort a task; gives it back when it is to be used at once
@@ -178,7 +157,7 @@ impl<W, A> Registry<W, A> {
     pub(super) fn turn(&mut self, key: Key, waker: &mut Option<W>) -> Turn {
         match self.entry(key) {
             Some(entry) => match entry.place {
-                Place::Given => Turn::Begin,
+                Place::Given | Place::Outside => Turn::Begin,
                 Place::Never => Turn::Never,
                 Place::Queued(_) => {
                     std::mem::swap(&mut entry.waker, waker);
@@ -219,10 +198,22 @@ impl<W, A> Registry<W, A> {
         }
     }
 
+    /// Cancels, or shortens the time that those who run have since they were cancelled.
+    pub(super) fn shorten(&mut self, abort_at: Instant, effects: &mut Effects<W, A>) {
+        match &mut self.stage {
+            Stage::Cancelled { abort_at: before } if *before <= abort_at => {}
+            Stage::Cancelled { abort_at: before } => {
+                *before = abort_at;
+                effects.sooner = true;
+            }
+            Stage::Open | Stage::Closed => self.cancel(abort_at, effects),
+        }
+    }
+
     /// Cancels: nobody new, no further place; those that run have time until `abort_at`.
     /// Only the first time counts.
     pub(super) fn cancel(&mut self, abort_at: Instant, effects: &mut Effects<W, A>) {
-        if matches!(self.stage, Stage::Cancelled { .. }) {
+        if self.abort_at().is_some() {
             return;
         }
         self.stage = Stage::Cancelled { abort_at };
@@ -245,7 +236,7 @@ impl<W, A> Registry<W, A> {
     /// Aborts everything that is there.
     pub(super) fn abort_all(&mut self, now: Instant) -> Effects<W, A> {
         let mut effects = Effects::default();
-        self.cancel(now, &mut effects);
+        self.shorten(now, &mut effects);
         let entries = self.tasks.iter_mut();
         effects
             .abort
@@ -289,8 +280,13 @@ impl<W, A> Registry<W, A> {
         self.first_error.clone()
     }
 
-    pub(super) fn cancels_on_error(&self) -> bool {
-        self.cancel_on_error
+    /// From now on the first error is kept apart from those before.
+    pub(super) fn note_errors(&mut self) {
+        self.later_error.get_or_insert(None);
+    }
+
+    pub(super) fn noted_error(&self) -> Option<TaskFailure> {
+        self.later_error.clone().flatten()
     }
 
     /// Those that are there, in the order in which they came.
@@ -303,7 +299,7 @@ impl<W, A> Registry<W, A> {
             state: match entry.place {
                 _ if cancelling || matches!(entry.abort, Abort::Demanded) => TaskState::Cancelling,
                 Place::Queued(_) => TaskState::Queued,
-                Place::Given | Place::Never => TaskState::Running,
+                Place::Given | Place::Never | Place::Outside => TaskState::Running,
             },
         };
         let mut tasks: Vec<_> = self.tasks.iter().map(|(_, entry)| tell(entry)).collect();
@@ -324,7 +320,7 @@ impl<W, A> Registry<W, A> {
             Place::Queued(place) => {
                 self.queue.remove(place);
             }
-            Place::Never => {}
+            Place::Never | Place::Outside => {}
         }
         if self.tasks.is_empty() && self.tasks.capacity() > KEPT {
             self.tasks = Slab::new();
@@ -358,12 +354,16 @@ impl<W, A> Registry<W, A> {
                 (message, true)
             }
         };
-        self.first_error.get_or_insert_with(|| TaskFailure {
+        let failure = TaskFailure {
             id: entry.id,
             name: entry.name.clone(),
             message,
             panicked,
-        });
+        };
+        if let Some(later) = &mut self.later_error {
+            later.get_or_insert_with(|| failure.clone());
+        }
+        self.first_error.get_or_insert(failure);
         true
     }
 

@@ -2,20 +2,21 @@
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
+use super::effects::{Ending, Turn};
 use super::report::TaskId;
 use super::shared::{Shared, swallow};
-use super::state::{Ending, Key, Turn};
+use super::state::Key;
 use crate::error::{Error, Refusal};
 use crate::panics;
+use crate::sync::Lock;
 
 /// A task of a scope: awaiting it gives its result.
 ///
@@ -34,27 +35,73 @@ use crate::panics;
 ///
 /// When it is polled again after it gave its result.
 pub struct Task<T, E> {
-    join: JoinHandle<Result<T, Error<E>>>,
+    join: JoinHandle<()>,
     shared: Arc<Shared>,
     key: Key,
-    begun: Begun,
+    slot: Arc<Slot<T, E>>,
 }
 
-/// Whether the task's future was ever polled.
-type Begun = Arc<AtomicBool>;
+/// What a task and its handle share.
+pub(super) struct Slot<T, E> {
+    /// Whether the task's future was ever polled.
+    begun: AtomicBool,
+    output: Lock<Output<T, E>>,
+}
+
+/// The runtime would keep a result for longer than the task is counted.
+enum Output<T, E> {
+    Awaited,
+    There(Result<T, Error<E>>),
+    /// Nobody takes it any more.
+    Unwanted,
+}
+
+impl<T, E> Slot<T, E> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            begun: AtomicBool::new(false),
+            output: Lock::new(Output::Awaited),
+        })
+    }
+
+    fn has_begun(&self) -> bool {
+        // Relaxed: it is set by the task itself.
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Leaves the result for the handle, or drops it, which is foreign code.
+    fn put(&self, result: Result<T, Error<E>>) {
+        let mut output = self.output.lock();
+        if matches!(*output, Output::Awaited) {
+            *output = Output::There(result);
+            return;
+        }
+        drop(output);
+        swallow(move || drop(result));
+    }
+
+    /// Takes the result, if it is there; no other is wanted.
+    fn take(&self) -> Option<Result<T, Error<E>>> {
+        let output = std::mem::replace(&mut *self.output.lock(), Output::Unwanted);
+        match output {
+            Output::There(result) => Some(result),
+            Output::Awaited | Output::Unwanted => None,
+        }
+    }
+}
 
 impl<T, E> Task<T, E> {
     pub(super) fn new(
-        join: JoinHandle<Result<T, Error<E>>>,
+        join: JoinHandle<()>,
         shared: Arc<Shared>,
         key: Key,
-        begun: Begun,
+        slot: Arc<Slot<T, E>>,
     ) -> Self {
         Self {
             join,
             shared,
             key,
-            begun,
+            slot,
         }
     }
 
@@ -81,14 +128,22 @@ impl<T, E> Future for Task<T, E> {
     type Output = Result<T, Error<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let gone = match ready!(Pin::new(&mut self.join).poll(cx)) {
-            Ok(result) => return Poll::Ready(result),
-            Err(gone) => gone,
-        };
-        Poll::Ready(Err(match gone.try_into_panic() {
-            Ok(panic) => Error::panicked(panics::message(panic)),
-            Err(_) => self.cancelled(),
+        let ended = ready!(Pin::new(&mut self.join).poll(cx));
+        if let Some(result) = self.slot.take() {
+            return Poll::Ready(result);
+        }
+        Poll::Ready(Err(match ended.map_err(JoinError::try_into_panic) {
+            Err(Ok(panic)) => Error::panicked(panics::message(panic)),
+            Ok(()) | Err(Err(_)) => self.cancelled(),
         }))
+    }
+}
+
+impl<T, E> Drop for Task<T, E> {
+    /// The drop of a result that nobody has taken is foreign code.
+    fn drop(&mut self) {
+        let result = self.slot.take();
+        swallow(move || drop(result));
     }
 }
 
@@ -96,7 +151,7 @@ impl<T, E> Task<T, E> {
     /// Relaxed: the runtime's own hand-over orders it.
     fn cancelled(&self) -> Error<E> {
         Error::Cancelled {
-            attempts: self.begun.load(Ordering::Relaxed).into(),
+            attempts: self.slot.begun.load(Ordering::Relaxed).into(),
             last: None,
         }
     }
@@ -118,14 +173,14 @@ pin_project! {
         #[pin]
         future: Option<F>,
         place: Place,
-        output: PhantomData<fn() -> (T, E)>,
+        slot: Arc<Slot<T, E>>,
     }
 
     impl<F, T, E> PinnedDrop for Tracked<F, T, E> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.future.is_some() {
-                let how = dropped(&mut this.future, this.place.has_begun());
+                let how = dropped(&mut this.future, this.slot.has_begun());
                 this.place.end(how);
             }
         }
@@ -138,7 +193,6 @@ struct Place {
     key: Key,
     /// It had its place from the beginning.
     given: bool,
-    begun: Begun,
 }
 
 impl Place {
@@ -149,11 +203,6 @@ impl Place {
         } else {
             self.shared.turn(self.key, cx)
         }
-    }
-
-    fn has_begun(&self) -> bool {
-        // Relaxed: it is set by the task itself.
-        self.begun.load(Ordering::Relaxed)
     }
 
     fn end(&self, how: Ending) {
@@ -170,20 +219,19 @@ fn dropped<F>(future: &mut Pin<&mut Option<F>>, begun: bool) -> Ending {
 }
 
 impl<F, T, E> Tracked<F, T, E> {
-    pub(super) fn new(shared: Arc<Shared>, key: Key, given: bool, future: F) -> (Self, Begun) {
-        let begun = Begun::default();
-        let place = Place {
-            shared,
-            key,
-            given,
-            begun: Arc::clone(&begun),
-        };
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        key: Key,
+        given: bool,
+        future: F,
+    ) -> (Self, Arc<Slot<T, E>>) {
+        let slot = Slot::new();
         let tracked = Self {
             future: Some(future),
-            place,
-            output: PhantomData,
+            place: Place { shared, key, given },
+            slot: Arc::clone(&slot),
         };
-        (tracked, begun)
+        (tracked, slot)
     }
 }
 
@@ -192,27 +240,26 @@ where
     F: Future<Output = Result<T, E>>,
     E: fmt::Display,
 {
-    type Output = Result<T, Error<E>>;
+    type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if !this.place.has_begun() {
+        if !this.slot.has_begun() {
             match this.place.turn(cx) {
-                Turn::Begin => this.place.begun.store(true, Ordering::Relaxed),
+                Turn::Begin => this.slot.begun.store(true, Ordering::Relaxed),
                 Turn::Wait => return Poll::Pending,
                 Turn::Never => {
                     let how = dropped(&mut this.future, false);
-                    let error = match &how {
-                        Ending::Panicked(message) => Error::panicked(message.clone()),
-                        _ => Error::cancelled(),
-                    };
+                    if let Ending::Panicked(message) = &how {
+                        this.slot.put(Err(Error::panicked(message.clone())));
+                    }
                     this.place.end(how);
-                    return Poll::Ready(Err(error));
+                    return Poll::Ready(());
                 }
             }
         }
         let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Ready(Err(Error::cancelled()));
+            return Poll::Ready(());
         };
         let result = match ready!(panics::poll_caught(future, cx)) {
             Ok(result) => result.map_err(Error::operation),
@@ -226,8 +273,11 @@ where
             }
             _ => result,
         };
-        this.place.end(ending(&result));
-        Poll::Ready(result)
+        let how = ending(&result);
+        // Before it is counted out: an unwanted result is dropped in here.
+        this.slot.put(result);
+        this.place.end(how);
+        Poll::Ready(())
     }
 }
 
@@ -235,7 +285,7 @@ fn is_panicked<T, E>(result: &Result<T, Error<E>>) -> bool {
     matches!(result, Err(error) if error.is_panicked())
 }
 
-fn ending<T, E: fmt::Display>(result: &Result<T, Error<E>>) -> Ending {
+pub(super) fn ending<T, E: fmt::Display>(result: &Result<T, Error<E>>) -> Ending {
     match result {
         Ok(_) => Ending::Completed,
         Err(Error::Panicked { message, .. }) => Ending::Panicked(message.clone()),

@@ -1,6 +1,8 @@
 //! The scope's shell, on a paused clock.
 
+mod body;
 mod model;
+mod results;
 mod tracker;
 
 use std::convert::Infallible;
@@ -613,7 +615,7 @@ async fn run_returns_when_the_body_and_all_tasks_have_ended() {
         .await;
     assert_eq!((result, alive.count()), (Ok(7), 0));
     assert_eq!(now().since(start), 2 * SECOND);
-    assert_counts(report.counts, [0, 1, 0, 0, 0, 0]);
+    assert_counts(report.counts, [0, 2, 0, 0, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -629,7 +631,7 @@ async fn a_body_that_fails_cancels_its_tasks_and_a_task_the_body() {
         })
         .await;
     assert_eq!(result, Err(Error::operation("body")));
-    assert_counts(report.counts, [0, 0, 0, 0, 0, 1]);
+    assert_counts(report.counts, [0, 0, 1, 0, 0, 1]);
     assert_eq!(now().since(start), SECOND);
     let scope = builder().build().unwrap();
     let (result, report) = scope
@@ -639,7 +641,7 @@ async fn a_body_that_fails_cancels_its_tasks_and_a_task_the_body() {
         })
         .await;
     assert_eq!(result, Err(cancelled(1)));
-    assert_counts(report.counts, [0, 0, 1, 0, 0, 0]);
+    assert_counts(report.counts, [0, 0, 1, 0, 0, 1]);
     assert_eq!(now().since(start), 2 * SECOND);
     let scope = builder().on_error(OnError::Collect).build().unwrap();
     let (_, report) = scope
@@ -648,7 +650,7 @@ async fn a_body_that_fails_cancels_its_tasks_and_a_task_the_body() {
             Answer::Err("body")
         })
         .await;
-    assert_counts(report.counts, [0, 1, 0, 0, 0, 0]);
+    assert_counts(report.counts, [0, 1, 1, 0, 0, 0]);
 }
 
 /// Trap 76: the panic comes through when the tasks have ended.

@@ -207,7 +207,7 @@ impl<C: Component + ?Sized> Component for Box<C> {
 /// As its handle; the shutdown owns the scope.
 impl Component for Scope {
     fn stop(&self) {
-        self.close();
+        self.handle().stop();
     }
 
     fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -225,12 +225,17 @@ impl Component for Scope {
     fn counts(&self) -> Counts {
         Scope::counts(self)
     }
+
+    fn failure(&self) -> Option<Box<str>> {
+        Component::failure(&self.handle())
+    }
 }
 
-/// The tasks of a scope. The shutdown's own times hold, not the scope's grace.
+/// The tasks of a scope. The shutdown's own times hold, not the scope's grace. The first error
+/// since it was stopped is the component's.
 impl Component for ScopeHandle {
     fn stop(&self) {
-        self.close();
+        ScopeHandle::stop(self);
     }
 
     fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -247,6 +252,10 @@ impl Component for ScopeHandle {
 
     fn counts(&self) -> Counts {
         ScopeHandle::counts(self)
+    }
+
+    fn failure(&self) -> Option<Box<str>> {
+        ScopeHandle::failure(self).map(|failure| failure.to_string().into())
     }
 }
 

@@ -9,6 +9,7 @@ mod conductor;
 mod pace;
 mod plan;
 mod report;
+mod section;
 #[cfg(all(feature = "signal", unix))]
 mod signals;
 #[cfg(all(feature = "signal", not(unix)))]
@@ -29,9 +30,10 @@ use tokio_util::sync::CancellationToken;
 pub use builder::{ShutdownBuilder, Stage};
 pub use component::{Component, Counts};
 pub use report::{Cause, ComponentReport, ShutdownReport, Status};
+pub use section::Protected;
 
 use crate::error::Refusal;
-use crate::scope::{Entered, Tracker, swallow};
+use crate::scope::{Tracker, swallow};
 use crate::sync::Lock;
 use crate::time::{self, Instant};
 use conductor::Conductor;
@@ -192,8 +194,8 @@ impl Shutdown {
         self.shared.requested.cancelled().await;
     }
 
-    /// A token that is cancelled when the shutdown is requested. Cancelling it by hand
-    /// requests nothing.
+    /// A token that is cancelled when the shutdown is requested, at once: also while protected
+    /// sections are held, and before anything drains. Cancelling it by hand requests nothing.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.shared.requested.child_token()
@@ -205,11 +207,7 @@ impl Shutdown {
     ///
     /// [`Refusal::ShutDown`] once the shutdown was requested.
     pub fn protect(&self) -> Result<Protected, Refusal> {
-        let entered = self.shared.sections.enter_owned()?;
-        Ok(Protected {
-            entered: Lock::new(Some(entered)),
-            sections: Arc::clone(&self.shared.sections),
-        })
+        Protected::new(&self.shared.sections)
     }
 
     /// Catches SIGINT and SIGTERM (ctrl-c elsewhere than on Unix), from now until the shutdown
@@ -390,28 +388,5 @@ impl fmt::Debug for Shared {
 impl fmt::Debug for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name.fmt(f)
-    }
-}
-
-/// A section that a shutdown waits for, until this is dropped.
-#[derive(Debug)]
-#[must_use = "the section ends when this is dropped"]
-pub struct Protected {
-    entered: Lock<Option<Entered<Arc<Tracker>>>>,
-    sections: Arc<Tracker>,
-}
-
-impl Drop for Protected {
-    fn drop(&mut self) {
-        let end = || {
-            let entered = self.entered.lock().take();
-            drop(entered);
-        };
-        if self.sections.is_closed() && self.sections.in_flight() == 1 {
-            // The last one wakes the shutdown.
-            pace::from_outside(end);
-        } else {
-            end();
-        }
     }
 }

@@ -80,7 +80,7 @@ pub struct ComponentReport {
 /// ```text
 /// shutdown (SIGTERM): 2 of 3 components in order, 10s of 10s
 ///   http    completed  in 1.2s  12 at start: 14 completed
-///   jobs    cancelled  in 6.8s  3 at start: 2 completed, 1 failed
+///   jobs    cancelled  in 6.8s  3 at start: 2 completed, 1 cancelled
 ///   cache   timed out  in 2s    1 at start: 1 in flight
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +99,10 @@ pub struct ShutdownReport {
 }
 
 impl ShutdownReport {
-    /// Whether nothing was left or went wrong: every component has ended without an error
-    /// of its own, be it completed, cancelled or aborted, and no protected section is held.
+    /// Whether nothing was left, lost or went wrong: every component has ended in time and
+    /// without an error, none of what was under way has failed, panicked or been aborted
+    /// meanwhile, and no protected section is held. What ended when it was asked to, and what
+    /// had never begun, was not lost.
     #[must_use]
     pub fn is_orderly(&self) -> bool {
         self.sections_held == 0 && self.components.iter().all(ComponentReport::is_orderly)
@@ -123,7 +125,8 @@ impl ShutdownReport {
 
 impl ComponentReport {
     fn is_orderly(&self) -> bool {
-        !matches!(self.status, Status::TimedOut | Status::Failed)
+        let lost = self.counts.failed | self.counts.panicked | self.counts.aborted;
+        lost == 0 && matches!(self.status, Status::Completed | Status::Cancelled)
     }
 }
 

@@ -301,7 +301,7 @@ async fn a_closing_runs_when_its_turn_comes() {
     assert_eq!(report.duration, 9 * SECOND + SECOND / 2);
     let text = report.to_string();
     let expected = "\
-shutdown (request): 3 of 5 components in order, 9.5s of 10s
+shutdown (request): 2 of 5 components in order, 9.5s of 10s
   fine    completed  in 1s      1 at start: 1 completed
   fails   failed     in 0s      1 at start: 1 failed (no route to host)
   panics  failed     in 0s      1 at start: 1 panicked (panicked: oh)
@@ -739,7 +739,8 @@ fn an_exit_code_is_the_usual_one() {
         143
     );
     assert_eq!(report(Cause::Signal(2), Status::TimedOut).exit_code(), 130);
-    assert_eq!(report(Cause::Request, Status::Aborted).exit_code(), 0);
+    assert_eq!(report(Cause::Request, Status::Cancelled).exit_code(), 0);
+    assert_eq!(report(Cause::Request, Status::Aborted).exit_code(), 1);
     assert_eq!(report(Cause::Request, Status::Failed).exit_code(), 1);
     let causes = [
         Cause::Signal(15),

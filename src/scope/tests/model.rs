@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use crate::scope::effects::{Effects, Ending, Turn};
 use crate::scope::report::TaskState;
-use crate::scope::state::{Ending, Key, Registry, Turn};
+use crate::scope::state::{Key, Registry};
 use crate::shutdown::Counts;
 use crate::time::Instant;
 
@@ -16,8 +17,9 @@ enum Op {
     End(Index, u8),
     Abort(Index),
     Close,
-    Cancel,
-    AbortAll,
+    Cancel(u64),
+    AbortAll(u64),
+    Outside,
     Idle,
 }
 
@@ -29,8 +31,9 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (any::<Index>(), 0..4u8).prop_map(|(at, how)| Op::End(at, how)),
         2 => any::<Index>().prop_map(Op::Abort),
         1 => Just(Op::Close),
-        1 => Just(Op::Cancel),
-        1 => Just(Op::AbortAll),
+        1 => (60..80u64).prop_map(Op::Cancel),
+        1 => (60..80u64).prop_map(Op::AbortAll),
+        1 => Just(Op::Outside),
         2 => Just(Op::Idle),
     ]
 }
@@ -40,6 +43,7 @@ enum Place {
     Queued,
     Given,
     Never,
+    Outside,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +64,8 @@ struct Model {
     tasks: Vec<Task>,
     closed: bool,
     cancelled: bool,
+    /// The shortest of all.
+    abort_at: Option<u64>,
     ended: Counts,
     first_error: Option<usize>,
 }
@@ -85,6 +91,13 @@ impl Model {
             woken.extend(std::mem::take(&mut next.waker).then_some(next.number));
         }
         woken
+    }
+
+    /// Whether it shortened the time of a cancel before.
+    fn shorten(&mut self, abort_at: u64) -> bool {
+        let before = self.abort_at;
+        self.abort_at = Some(before.unwrap_or(abort_at).min(abort_at));
+        before.is_some_and(|before| abort_at < before)
     }
 
     fn cancel(&mut self) -> Vec<usize> {
@@ -113,7 +126,7 @@ impl Model {
     }
 }
 
-const ABORT_AT: Instant = Instant::from_nanos(70);
+const ABORT_AT: u64 = 70;
 const WAITER: usize = usize::MAX;
 
 fn sorted(mut list: Vec<usize>) -> Vec<usize> {
@@ -157,7 +170,7 @@ proptest! {
                     let turn = registry.turn(task.key, &mut waker);
                     prop_assert_eq!(turn, match task.place {
                         Place::Queued => Turn::Wait,
-                        Place::Given => Turn::Begin,
+                        Place::Given | Place::Outside => Turn::Begin,
                         Place::Never => Turn::Never,
                     });
                     if task.place == Place::Queued {
@@ -177,7 +190,7 @@ proptest! {
                 Op::End(at, how) => {
                     let Some(at) = pick(at) else { continue };
                     let task = model.tasks.remove(at);
-                    let begun = task.place == Place::Given;
+                    let begun = matches!(task.place, Place::Given | Place::Outside);
                     let mut error = false;
                     let how = match how {
                         0 => { model.ended.completed += 1; Ending::Completed }
@@ -189,11 +202,15 @@ proptest! {
                     if error && model.first_error.is_none() {
                         model.first_error = Some(task.number);
                     }
-                    let effects = registry.end(task.key, how, || ABORT_AT);
+                    let effects = registry.end(task.key, how, || Instant::from_nanos(ABORT_AT));
                     let fatal = error && cancel_on_error;
                     prop_assert_eq!(effects.cancelled, fatal && !model.cancelled);
                     cancelled += u32::from(effects.cancelled);
                     prop_assert_eq!(effects.unused.is_some(), task.attached && !task.demanded);
+                    prop_assert!(!effects.sooner, "an error shortens nobody's time");
+                    if fatal && !model.cancelled {
+                        model.abort_at = Some(ABORT_AT);
+                    }
                     let mut woken = if fatal { model.cancel() } else { Vec::new() };
                     woken.extend(task.waker.then_some(task.number));
                     woken.extend(model.settle());
@@ -216,18 +233,26 @@ proptest! {
                     registry.close();
                     model.closed = true;
                 }
-                Op::Cancel | Op::AbortAll => {
-                    let all = matches!(op, Op::AbortAll);
+                Op::Outside => {
+                    let key = registry.enter_outside(entered.to_string().into(), Instant::from_nanos(1), entered);
+                    let (place, waker, attached, demanded) = (Place::Outside, false, true, false);
+                    model.tasks.push(Task { key, number: entered, place, waker, attached, demanded });
+                    entered += 1;
+                }
+                Op::Cancel(abort_at) | Op::AbortAll(abort_at) => {
+                    let all = matches!(op, Op::AbortAll(_));
+                    let at = Instant::from_nanos(abort_at);
                     let first = !model.cancelled;
                     let woken = model.cancel();
                     let effects = if all {
-                        registry.abort_all(ABORT_AT)
+                        registry.abort_all(at)
                     } else {
-                        let mut effects = crate::scope::state::Effects::default();
-                        registry.cancel(ABORT_AT, &mut effects);
+                        let mut effects = Effects::default();
+                        registry.shorten(at, &mut effects);
                         effects
                     };
                     prop_assert_eq!(effects.cancelled, first);
+                    prop_assert_eq!(effects.sooner, model.shorten(abort_at));
                     cancelled += u32::from(effects.cancelled);
                     prop_assert_eq!(sorted(effects.wake), sorted(woken));
                     let aborted = if all { model.abort_all() } else { Vec::new() };
@@ -246,6 +271,7 @@ proptest! {
             }
             prop_assert!(cancelled <= 1, "cancelled once");
             prop_assert!(model.given() <= limit);
+            prop_assert_eq!(registry.abort_at(), model.abort_at.map(Instant::from_nanos));
             prop_assert_eq!(registry.abort_at().is_some(), model.cancelled);
             let mut counts = model.ended;
             counts.in_flight = model.tasks.len() as u64;
