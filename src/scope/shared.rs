@@ -202,9 +202,7 @@ pub(crate) fn swallow(foreign: impl FnOnce()) {
 /// Wakes everyone, whatever any of the wakers does: this comes from within drops, and from
 /// tasks that have nothing to do with those who wait. To be called without a lock.
 pub(crate) fn wake_quietly(wakers: Vec<Waker>) {
-    for waker in wakers {
-        swallow(|| waker.wake());
-    }
+    swallow(|| sync::wake_all(wakers));
 }
 
 /// Waits until the scope is cancelled, by whoever holds its token; then for those who were

@@ -4,8 +4,7 @@
 //! - Every task that was let in ends exactly once, and is counted once.
 //! - Never more than `limit` tasks have a place; whoever waits could not be given one.
 //! - Places are given in the order in which the tasks came.
-//! - The others are cancelled once, whatever fails afterwards; after that no place is given,
-//!   and the time until they are aborted only ever gets shorter.
+//! - The others are cancelled once; after that no place is given, and their time only shrinks.
 //! - Nobody is let in once the registry was closed or cancelled.
 
 use std::borrow::Cow;
@@ -37,8 +36,9 @@ pub(super) struct Registry<W, A> {
     /// Totals of those that have ended; `in_flight` is not kept here.
     ended: Counts,
     first_error: Option<TaskFailure>,
-    /// The first since someone asked to be told of those to come.
-    later_error: Option<Option<TaskFailure>>,
+    /// The first since `note_errors`.
+    later_error: Option<TaskFailure>,
+    notes_later: bool,
     waiters: WaitList<Option<W>>,
 }
 
@@ -92,6 +92,7 @@ impl<W, A> Registry<W, A> {
             ended: Counts::default(),
             first_error: None,
             later_error: None,
+            notes_later: false,
             waiters: WaitList::new(),
         }
     }
@@ -111,8 +112,7 @@ impl<W, A> Registry<W, A> {
         Some((self.insert(name, now, place, Abort::Unknown), has_place))
     }
 
-    /// Lets in what runs beside the limit, and whatever became of the others: it is there
-    /// already.
+    /// Lets in what runs beside the limit, whatever became of the others.
     pub(super) fn enter_outside(&mut self, name: Cow<'static, str>, now: Instant, by: A) -> Key {
         self.insert(name, now, Place::Outside, Abort::By(by))
     }
@@ -282,11 +282,11 @@ impl<W, A> Registry<W, A> {
 
     /// From now on the first error is kept apart from those before.
     pub(super) fn note_errors(&mut self) {
-        self.later_error.get_or_insert(None);
+        self.notes_later = true;
     }
 
     pub(super) fn noted_error(&self) -> Option<TaskFailure> {
-        self.later_error.clone().flatten()
+        self.later_error.clone()
     }
 
     /// Those that are there, in the order in which they came.
@@ -360,8 +360,8 @@ impl<W, A> Registry<W, A> {
             message,
             panicked,
         };
-        if let Some(later) = &mut self.later_error {
-            later.get_or_insert_with(|| failure.clone());
+        if self.notes_later {
+            self.later_error.get_or_insert_with(|| failure.clone());
         }
         self.first_error.get_or_insert(failure);
         true

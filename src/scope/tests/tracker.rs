@@ -119,10 +119,14 @@ async fn a_wait_can_be_dropped_at_every_poll() {
     .await;
 }
 
+/// What sleeps for longer sleeps for ever.
+const BOUND: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Who closes and waits has waited for everyone who was let in.
 #[test]
 fn nobody_is_in_flight_after_a_close_and_a_wait() {
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap();
     for _ in 0..300 {
@@ -140,7 +144,8 @@ fn nobody_is_in_flight_after_a_close_and_a_wait() {
             }
             std::thread::yield_now();
             tracker.close();
-            runtime.block_on(tracker.drained());
+            let drained = async { tokio::time::timeout(BOUND, tracker.drained()).await };
+            assert!(runtime.block_on(drained).is_ok(), "asleep at zero");
             assert_eq!(inside.load(Ordering::Relaxed), 0);
             assert_eq!(tracker.in_flight(), 0);
         });
