@@ -223,8 +223,15 @@ impl Shutdown {
     ///
     /// When the shutdown has ended, or all its handles were dropped, a signal ends the process
     /// as if nobody had ever listened. (The first process of a container, which the system
-    /// shields from that, exits with the usual status.) Handlers that others have installed
-    /// are called as well, all the time; but a signal ends the process even if they would not.
+    /// shields from that, exits with the usual status.)
+    ///
+    /// # Handlers of others
+    ///
+    /// They are called as well, all the time. On Linux a signal that had a handler before the
+    /// first call has that one only afterwards, and one that was ignored (SIGINT in a background
+    /// job of a script) stays so, and is not caught. A handler installed later does not keep a
+    /// signal from ending the process: nobody can tell that it is there. Elsewhere this holds
+    /// for all of them.
     ///
     /// # Errors
     ///
@@ -313,8 +320,7 @@ impl Shared {
 
     fn waiting_runtime(&self) -> Option<Handle> {
         let waiting = self.waiting.lock();
-        let runtime = waiting.iter().next().map(|(_, runtime)| runtime.clone());
-        runtime
+        waiting.iter().next().map(|(_, runtime)| runtime.clone())
     }
 
     /// Begins the phases, unless someone has.

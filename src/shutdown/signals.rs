@@ -6,7 +6,8 @@
 //!
 //! A handler once installed stays with the process: taking the actions back would leave
 //! signals without any effect. So the very first action of all is the signal's default one,
-//! on the condition that nobody listens.
+//! on the condition that nobody listens; for signals that had it, and no handler of others.
+//! What was ignored stays so, without a handler of ours.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,30 +29,70 @@ static NOBODY: AtomicBool = AtomicBool::new(true);
 
 static LISTENERS: Lock<Listeners> = Lock::new(Listeners {
     number: 0,
-    installed: 0,
+    taken: [false; 2],
 });
 
 /// All of a process.
 #[derive(Debug)]
 struct Listeners {
     number: usize,
-    /// For how many signals the default action is in place.
-    installed: usize,
+    /// Which of both have a handler of ours, from now on and for good.
+    taken: [bool; 2],
 }
 
 impl Listeners {
-    fn install(&mut self) -> io::Result<()> {
-        // The system shields the first process of a container from default actions.
-        let shielded = std::process::id() == 1;
-        while let Some(&signal) = BOTH.get(self.installed) {
-            if shielded {
-                flag::register_conditional_shutdown(signal, 128 + signal, &NOBODY)?;
-            } else {
-                flag::register_conditional_default(signal, &NOBODY)?;
+    /// Sees to what becomes of each signal afterwards; those that are to be caught.
+    fn install(&mut self) -> io::Result<Vec<i32>> {
+        let before = Dispositions::read();
+        for (signal, taken) in BOTH.into_iter().zip(&mut self.taken) {
+            if *taken || before.ignored(signal) {
+                continue;
             }
-            self.installed += 1;
+            if !before.handled(signal) {
+                install_default(signal)?;
+            }
+            *taken = true;
         }
-        Ok(())
+        let caught = BOTH.into_iter().zip(self.taken).filter(|(_, taken)| *taken);
+        Ok(caught.map(|(signal, _)| signal).collect())
+    }
+}
+
+fn install_default(signal: i32) -> io::Result<SigId> {
+    // The system shields the first process of a container from default actions.
+    if std::process::id() == 1 {
+        flag::register_conditional_shutdown(signal, 128 + signal, &NOBODY)
+    } else {
+        flag::register_conditional_default(signal, &NOBODY)
+    }
+}
+
+/// What signals do, as sets of bits. Where it cannot be read, all have their default action.
+#[derive(Debug, Default)]
+struct Dispositions {
+    ignored: u64,
+    handled: u64,
+}
+
+impl Dispositions {
+    fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let set = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        };
+        Self {
+            ignored: set("SigIgn:").unwrap_or_default(),
+            handled: set("SigCgt:").unwrap_or_default(),
+        }
+    }
+
+    fn ignored(&self, signal: i32) -> bool {
+        self.ignored >> (signal - 1) & 1 == 1
+    }
+
+    fn handled(&self, signal: i32) -> bool {
+        self.handled >> (signal - 1) & 1 == 1
     }
 }
 
@@ -64,7 +105,7 @@ pub(super) struct Listening {
 
 pub(super) fn listen(shared: &Arc<Shared>) -> io::Result<Listening> {
     let mut listeners = LISTENERS.lock();
-    listeners.install()?;
+    let caught = listeners.install()?;
     // Counted from here on: its drop counts it out.
     listeners.number += 1;
     drop(listeners);
@@ -73,7 +114,7 @@ pub(super) fn listen(shared: &Arc<Shared>) -> io::Result<Listening> {
         thread: None,
     };
     let asked = Arc::new(AtomicBool::new(false));
-    for signal in BOTH {
+    for &signal in &caught {
         // In this order: the first signal must not see the flag that it sets itself.
         let exit = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))?;
         listening.actions.push(exit);
@@ -81,7 +122,7 @@ pub(super) fn listen(shared: &Arc<Shared>) -> io::Result<Listening> {
         listening.actions.push(ask);
     }
     // After the flag: whoever sees the request finds the second signal armed.
-    let mut signals = Signals::new(BOTH)?;
+    let mut signals = Signals::new(caught)?;
     listening.thread = Some(signals.handle());
     let shutdown = Arc::downgrade(shared);
     let name = thread::Builder::new().name("mainstay-signals".into());

@@ -7,7 +7,7 @@ use super::*;
 
 const DEADLINE: Duration = Duration::from_millis(300);
 /// A busy machine takes its time.
-const IN_TIME: Duration = Duration::from_millis(1_000);
+const IN_TIME: Duration = SECOND;
 
 /// Runs on four threads; what is blocked is freed when the sender is dropped afterwards.
 fn on_four_threads<T>(test: impl AsyncFnOnce(Receiver<()>) -> T) -> T {
