@@ -1,7 +1,9 @@
 //! Does what the plan says: one task that watches, and one for each component.
 //!
 //! Foreign code runs in the component's own task only, so that one that blocks its thread
-//! holds up itself and, on a runtime with several threads, nobody else.
+//! holds up itself and, on a runtime with several threads, nobody else; what does not answer
+//! at the end is counted on a thread of its own. `pace` keeps the deadline where none of the
+//! tasks can.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
