@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 
 use tokio::runtime::Handle;
 
-use crate::panics::{caught, message};
+use crate::panics::{caught, message, swallow};
 use crate::sync::Lock;
 
 /// The runtime that was chosen for the pool, or else the one that it was used in last:
@@ -48,10 +48,10 @@ impl Runtime {
     /// dropped: it owns what notices that.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let handle = self.handle();
-        discard_panic(caught(|| match handle {
+        swallow(|| match handle {
             Some(handle) => drop(handle.spawn(future)),
             None => drop(future),
-        }));
+        });
     }
 
     /// Polls a future once, here, and leaves the rest of it, if there is any, to a task.
@@ -67,18 +67,11 @@ impl Runtime {
         let mut cx = Context::from_waker(Waker::noop());
         match caught(|| future.as_mut().poll(&mut cx)) {
             Ok(poll) if poll.is_pending() => self.spawn(future),
-            Ok(_) => discard_panic(caught(|| drop(future))),
+            Ok(_) => swallow(|| drop(future)),
             Err(panic) => {
                 message(panic);
-                discard_panic(caught(|| drop(future)));
+                swallow(|| drop(future));
             }
         }
-    }
-}
-
-/// There is nobody to tell: the panic's hook has, and what it cost is counted.
-fn discard_panic<T>(result: Result<T, crate::panics::Payload>) {
-    if let Err(panic) = result {
-        message(panic);
     }
 }

@@ -29,10 +29,10 @@ pub use shared::Drained;
 pub use task::{Refused, Task};
 pub use tracker::{Entered, InFlight, Tracker, TrackerDrained};
 
+use crate::panics::swallow;
 use crate::shutdown::Counts;
 use crate::time::{self, Timer};
 use builder::OnDrop;
-pub(crate) use shared::swallow;
 use shared::{Shared, wake_quietly};
 
 /// Owns tasks: none of them outlives it.

@@ -18,7 +18,7 @@ use super::report::{ScopeReport, TaskInfo};
 use super::state::{self, Registry};
 use super::task::{Refused, Task, Tracked};
 use crate::error::Refusal;
-use crate::panics;
+use crate::panics::{self, swallow};
 use crate::shutdown::Counts;
 use crate::sync::{self, Lock};
 use crate::time::{self, Instant, Timer};
@@ -65,7 +65,7 @@ impl Shared {
         E: fmt::Display + Send + 'static,
     {
         let Some(runtime) = self.runtime() else {
-            return Err(Refused::new(NO_RUNTIME, future));
+            return Err(Refused::new(Refusal::NoRuntime, future));
         };
         if self.token.is_cancelled() {
             self.notice();
@@ -187,15 +187,6 @@ impl Shared {
             counts: registry.counts(),
             first_error: registry.first_error(),
         }
-    }
-}
-
-const NO_RUNTIME: Refusal = Refusal::other("a task needs a tokio runtime to run on");
-
-/// Calls foreign code where a panic of it has nobody to go to.
-pub(crate) fn swallow(foreign: impl FnOnce()) {
-    if let Err(panic) = panics::caught(foreign) {
-        drop(panics::message(panic));
     }
 }
 

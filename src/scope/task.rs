@@ -12,10 +12,10 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::effects::{Ending, Turn};
 use super::report::TaskId;
-use super::shared::{Shared, swallow};
+use super::shared::Shared;
 use super::state::Key;
 use crate::error::{Error, Refusal};
-use crate::panics;
+use crate::panics::{self, swallow};
 use crate::sync::Lock;
 
 /// A task of a scope: awaiting it gives its result.

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::panics;
-use crate::scope::{Scope, ScopeHandle, Tracker, swallow};
+use crate::panics::{self, swallow};
+use crate::scope::{Scope, ScopeHandle, Tracker};
 use crate::sync::Lock;
 
 /// Something that a [`Shutdown`](super::Shutdown) closes.

@@ -33,7 +33,8 @@ pub use report::{Cause, ComponentReport, ShutdownReport, Status};
 pub use section::Protected;
 
 use crate::error::Refusal;
-use crate::scope::{Tracker, swallow};
+use crate::panics::swallow;
+use crate::scope::Tracker;
 use crate::sync::Lock;
 use crate::time::{self, Instant};
 use conductor::Conductor;

@@ -18,7 +18,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Shared;
 use super::conductor::LAST_WORDS;
-use crate::scope::swallow;
+use crate::panics::swallow;
 use crate::sync::Lock;
 use crate::time::{self, Instant};
 
