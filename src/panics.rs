@@ -36,6 +36,11 @@ pub(crate) fn swallow(call: impl FnOnce()) {
     }
 }
 
+/// Drops a user's value, whose drop may panic where nobody can do anything about it.
+pub(crate) fn discard<V>(value: V) {
+    swallow(move || drop(value));
+}
+
 /// The text of a panic, empty when it has none.
 ///
 /// The payload is consumed here, and its drop, which is foreign code, is caught.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::cell::Settled;
-use super::shared::{discard, wake};
 use super::snapshot::QueueSnapshot;
 use super::start::Start;
-use crate::panics::swallow;
+use crate::panics::{discard, swallow};
+use crate::sync::wake_quietly;
 
 /// A callback that is told the counts.
 pub(super) type OnProgress = Arc<dyn Fn(QueueSnapshot) + Send + Sync>;
@@ -46,7 +46,7 @@ impl<J, T, E> After<J, T, E> {
             swallow(|| tell(counts));
             discard(tell);
         }
-        wake(self.wakers);
+        wake_quietly(self.wakers);
         discard(self.unwanted);
         discard(self.over);
     }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::shared::{Shared, wake};
+use super::shared::Shared;
 use super::worker::Worker;
+use crate::sync::wake_quietly;
 
 /// The runtime of the workers, once one is known.
 #[derive(Debug, Default)]
@@ -135,6 +136,6 @@ where
     /// Wakes all who wait: those within a runtime have the work done there.
     fn rouse(&self) {
         let wakers = self.inner.lock().sleepers();
-        wake(wakers);
+        wake_quietly(wakers);
     }
 }

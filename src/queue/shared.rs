@@ -16,8 +16,8 @@ use super::snapshot::Outcome;
 use super::start::Start;
 use super::state::{Arrival, Entry, Place, State};
 use crate::error::{Error, Progress};
-use crate::panics::swallow;
-use crate::sync::Lock;
+use crate::panics::{discard, swallow};
+use crate::sync::{Lock, wake_quietly};
 
 pub(super) type Record<T, E> = Arc<Cell<T, E>>;
 
@@ -43,19 +43,6 @@ pub(super) struct Inner<J, T, E> {
     pub(super) outbox: Outbox<T, E>,
     /// Until the queue is closed and has nothing left.
     pub(super) callbacks: Option<Callbacks<J, T, E>>,
-}
-
-/// Drops a user's value, whose drop may panic where nobody can do anything about it.
-pub(super) fn discard<V>(value: V) {
-    swallow(move || drop(value));
-}
-
-/// Wakes everyone, each by itself: a waker that panics is not the caller's concern, and two
-/// of them must not meet in one unwinding.
-pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
-    for waker in wakers {
-        swallow(move || waker.wake());
-    }
 }
 
 /// Wakes those who wait for it.
@@ -270,7 +257,7 @@ impl<J, T, E> Shared<J, T, E> {
             }
         }
         self.settle_cancelled(&stopped);
-        wake(workers);
+        wake_quietly(workers);
     }
 
     /// Stops everything that runs.

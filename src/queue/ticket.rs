@@ -8,9 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use super::Owner;
 use super::cell::Settled;
-use super::shared::{Record, discard};
+use super::shared::Record;
 use super::snapshot::Outcome;
 use crate::error::Error;
+use crate::panics::discard;
 
 /// What tickets and streams need of a queue, whatever its items are.
 pub(super) trait Desk<T, E>: Send + Sync {

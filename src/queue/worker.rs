@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 
 use super::cell::{Running, Settled, Step};
 use super::home::Hired;
-use super::shared::{Received, Record, Shared, cancelled, discard};
+use super::shared::{Received, Record, Shared, cancelled};
 use super::start::Beginning;
 use crate::error::Error;
-use crate::panics::{Payload, caught, message, poll_caught};
+use crate::panics::{Payload, caught, discard, message, poll_caught};
 
 pub(super) struct Worker<J, T, E>
 where

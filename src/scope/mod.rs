@@ -33,7 +33,7 @@ use crate::panics::swallow;
 use crate::shutdown::Counts;
 use crate::time::{self, Timer};
 use builder::OnDrop;
-use shared::{Shared, wake_quietly};
+use shared::Shared;
 
 /// Owns tasks: none of them outlives it.
 ///

@@ -20,7 +20,7 @@ use super::task::{Refused, Task, Tracked};
 use crate::error::Refusal;
 use crate::panics::{self, swallow};
 use crate::shutdown::Counts;
-use crate::sync::{self, Lock};
+use crate::sync::{Key, Lock, wake_quietly};
 use crate::time::{self, Instant, Timer};
 
 type Effects = effects::Effects<Waker, Means>;
@@ -190,12 +190,6 @@ impl Shared {
     }
 }
 
-/// Wakes everyone, whatever any of the wakers does: this comes from within drops, and from
-/// tasks that have nothing to do with those who wait. To be called without a lock.
-pub(crate) fn wake_quietly(wakers: Vec<Waker>) {
-    swallow(|| sync::wake_all(wakers));
-}
-
 /// Waits until the scope is cancelled, by whoever holds its token; then for those who were
 /// asked to end, until their time is up. It ends at the latest when the scope is dropped.
 async fn watch(scope: Weak<Shared>, token: CancellationToken) {
@@ -249,7 +243,7 @@ impl Shared {
 #[must_use = "futures do nothing unless polled"]
 pub struct Drained {
     shared: Arc<Shared>,
-    place: Option<sync::Key>,
+    place: Option<Key>,
 }
 
 impl Drained {

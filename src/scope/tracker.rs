@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 
 use super::task::Refused;
 use crate::error::Refusal;
-use crate::sync::{Key, Lock, WaitList};
+use crate::sync::{Key, Lock, WaitList, wake_quietly};
 
 /// Nobody enters any more.
 const CLOSED: usize = 1;
@@ -180,7 +180,7 @@ impl Tracker {
         self.word.0.fetch_and(!WAITING, Ordering::Relaxed);
         let wakers = waiters.values_mut().filter_map(Option::take).collect();
         drop(waiters);
-        super::wake_quietly(wakers);
+        wake_quietly(wakers);
     }
 
     fn poll_drained(&self, place: &mut Option<Key>, cx: &Context<'_>) -> Poll<()> {

@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::panics::caught;
+use crate::panics::{caught, swallow};
 
 pub(crate) use wait_list::{Key, WaitList};
 
@@ -35,6 +35,12 @@ pub(crate) fn wake_all(wakers: Vec<Waker>) {
     if !wakers.is_empty() {
         wake_each(wakers);
     }
+}
+
+/// Wakes everyone, and keeps their panics to itself: for drops, and for tasks that have nothing
+/// to do with those who wait. To be called without a lock.
+pub(crate) fn wake_quietly(wakers: Vec<Waker>) {
+    swallow(|| wake_all(wakers));
 }
 
 #[cold]
