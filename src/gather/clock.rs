@@ -17,7 +17,7 @@ pub(super) struct Clock {
     waker: Option<Waker>,
     armed: Instant,
     /// A limit had passed at the last look, and the timer had not told of it.
-    late: bool,
+    late: Option<Instant>,
     /// When the timer fired, until what is due by then has been ended.
     pub(super) fired: Option<Instant>,
 }
@@ -30,7 +30,7 @@ impl Clock {
             timer: Timer::new(),
             waker: None,
             armed: Instant::NEVER,
-            late: false,
+            late: None,
             fired: None,
         }
     }
@@ -45,15 +45,16 @@ impl Clock {
     pub(super) fn look(&mut self, due: Instant) -> bool {
         let due = due.min(self.until);
         if due == Instant::NEVER || self.fired.is_some() {
-            self.late = false;
+            self.late = None;
             return false;
         }
         let now = time::now();
-        let was_late = mem::replace(&mut self.late, due <= now);
-        if self.late && was_late {
-            self.fire(now);
+        let late = (due <= now).then_some(now);
+        match mem::replace(&mut self.late, late) {
+            Some(before) if due <= before => self.fire(before),
+            _ => {}
         }
-        self.late
+        self.late.is_some()
     }
 
     /// Sets the timer for `due`, unless it is set for an earlier time. That one may be of an
@@ -70,14 +71,14 @@ impl Clock {
 
     /// Whether a pause is due, for the runtime to tell what it has missed.
     pub(super) fn is_late(&self) -> bool {
-        self.late
+        self.late.is_some()
     }
 
     /// Everything is being ended: no time matters any more.
     pub(super) fn stop(&mut self) {
         self.until = Instant::NEVER;
         self.armed = Instant::NEVER;
-        self.late = false;
+        self.late = None;
         self.fired = None;
         self.timer.disarm();
     }
@@ -86,12 +87,12 @@ impl Clock {
         let waker = self.waker.get_or_insert_with(|| ready.waker_of_bit(TIMER));
         let mut cx = Context::from_waker(waker);
         if self.armed != Instant::NEVER && self.timer.poll_until(self.armed, &mut cx).is_ready() {
-            self.fire(time::now().max(self.armed));
+            self.fire(self.armed);
         }
     }
 
     fn fire(&mut self, now: Instant) {
-        self.late = false;
+        self.late = None;
         self.fired = Some(now);
         self.armed = Instant::NEVER;
         self.timer.disarm();

@@ -31,8 +31,8 @@ use crate::time::{self, Instant};
 ///   random. The same when an object that was born since the wait began fails its check or
 ///   its hook, or when more objects did than the pool may have.
 /// - [`Refusal::NoRuntime`] when the creation that this caller began has gone with its
-///   runtime, there is no runtime to begin it in, or the wait is limited and there is no
-///   timer.
+///   runtime, there is no runtime to begin it in, or there is no timer where the wait is
+///   limited or a creation has failed: then with its error, since nobody can pause here.
 ///
 /// # Cancel safety
 ///

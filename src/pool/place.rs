@@ -108,7 +108,8 @@ impl<'p, M: Manage> Place<'p, M> {
         Ok(())
     }
 
-    /// An object that comes at the last moment is taken.
+    /// An object that comes at the last moment is taken. Who has no timer for a pause cannot be
+    /// the one who tries again after it, and would keep the others from that: it leaves.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arriving<M>, Error<M::Error>>> {
         loop {
             let again = match self.look(cx) {
@@ -117,8 +118,6 @@ impl<'p, M: Manage> Place<'p, M> {
             };
             match self.poll_timer(again.min(self.until), cx) {
                 Poll::Ready(Ok(())) if time::now() < self.until => {}
-                // What cannot be tried again for want of a timer can still come by itself.
-                Poll::Ready(Err(_)) if self.until == Instant::NEVER => return Poll::Pending,
                 Poll::Ready(at_end) => return Poll::Ready(Err(self.gives_up(at_end))),
                 Poll::Pending => return Poll::Pending,
             }

@@ -118,6 +118,39 @@ async fn what_has_come_in_time_counts_after_a_consumer_kept_the_thread_busy() {
     }
 }
 
+/// Only what was found late is cut, not what has become due while the runtime had its turn.
+#[tokio::test(start_paused = true)]
+async fn who_becomes_due_while_another_is_found_late_gets_a_turn_as_well() {
+    let begin = now();
+    // In the very turn that the runtime is given for the first item, it is kept busy again.
+    tokio::spawn(async move {
+        crate::testing::sleep(100 * MS).await;
+        block(begin.saturating_add(180 * MS).since(now()));
+    });
+    let task = async move {
+        // The first is due at 100; the third starts at 40, is due at 140, and there at 120.
+        let items = [900, 40, 120].map(|ms| async move {
+            crate::testing::sleep(begin.saturating_add(ms * MS).since(now())).await;
+            Ok::<_, &str>(ms)
+        });
+        let all = gather(items).limit(2).timeout(100 * MS);
+        let mut all = all.as_finished();
+        assert_eq!(all.next().await, Some((1, Ok(40))));
+        tokio::select! {
+            biased;
+            _ = all.next() => panic!("nothing ends so early"),
+            () = crate::testing::sleep(40 * MS) => block(35 * MS),
+        }
+        let mut ends = Vec::new();
+        while let Some((index, outcome)) = all.next().await {
+            ends.push((index, outcome.is_ok()));
+        }
+        ends.sort_unstable();
+        assert_eq!(ends, [(0, false), (2, true)]);
+    };
+    tokio::spawn(task).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_items_time_begins_before_its_first_poll() {
     let item = || async {

@@ -1,5 +1,6 @@
 //! Several runtimes, none, and several threads.
 
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
@@ -373,4 +374,34 @@ fn many_tasks_that_give_up_at_random_leave_the_pool_whole() {
     assert_eq!((factory.alive(), pool.snapshot().size), (0, 0));
     assert!(factory.most() <= 3);
     assert_adds_up(&pool.snapshot());
+}
+
+/// Who has no timer cannot be the one who tries again after a pause: it leaves, with the
+/// cause, and the next one tries.
+#[tokio::test(start_paused = true)]
+async fn who_has_no_timer_for_a_pause_leaves_the_retry_to_others() {
+    let (factory, builder) = plant();
+    let here = tokio::runtime::Handle::current();
+    let pool = builder.max_size(2).runtime(here).build().unwrap();
+    let _held = pool.get().await.unwrap();
+    factory.create.set(Does::Fail);
+    let mut plain = Box::pin(pool.get());
+    let mut look = || {
+        let mut poll = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            plain.as_mut().poll(&mut cx).map(|given| given.map(drop))
+        };
+        thread::scope(|threads| threads.spawn(&mut poll).join().unwrap())
+    };
+    assert!(look().is_pending());
+    sleep(MILLI).await;
+    let Poll::Ready(Err(refused)) = look() else {
+        panic!("nothing will ever tell it to look again");
+    };
+    assert_eq!(refused.refusal(), Some(Refusal::NoRuntime));
+    assert_eq!(refused.last(), Some(&"failed"));
+    factory.create.set(Does::Well);
+    let served = pool.get().max_wait(SECOND).await;
+    assert!(served.is_ok());
+    assert_eq!(pool.snapshot().pending, 0);
 }
