@@ -1,8 +1,9 @@
 //! A batch through a pipeline: every task is tried again, protected, and has its own outcome.
 //!
-//! Rebuilds "Use Semaphores to Limit Concurrency" and the batch processing of guide 001, and
-//! "Concurrent Operations" and "Batch Operations" of guide 000. Theirs fail as a whole when
-//! one task does, and start every batch only when the slowest of the one before has ended.
+//! Rebuilds "Use Semaphores to Limit Concurrency" and the batch processing of the `AgentBay`
+//! guide on sync and async, and "Concurrent Operations" and "Batch Operations" of its async
+//! guide. Theirs fail as a whole when one task does, and start every batch only when the
+//! slowest of the one before has ended.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

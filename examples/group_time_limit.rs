@@ -1,7 +1,8 @@
 //! One time limit for a group, and what was done by then is kept.
 //!
-//! Rebuilds "Multiple Operations with Timeout" of guide 000. There `wait_for` around `gather`
-//! throws away the results of the tasks that were in time; here each has its outcome.
+//! Rebuilds "Multiple Operations with Timeout" of the `AgentBay` async guide. There `wait_for`
+//! around `gather` throws away the results of the tasks that were in time; here each has its
+//! outcome.
 
 use std::time::Duration;
 

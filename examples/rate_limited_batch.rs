@@ -1,8 +1,9 @@
 //! Two hundred calls at a rate, a few at once: the rate holds.
 //!
-//! Rebuilds "Rate Limiting" of guide 000 and "Pattern 2: Rate-Limited Concurrent Processing"
-//! of guide 002. The limiter of the first lets everyone pass who waits at the same time (its
-//! 200 calls at 5 a second take 0.2 s); the second has a semaphore and no rate at all.
+//! Rebuilds "Rate Limiting" of the `AgentBay` async guide and "Pattern 2: Rate-Limited
+//! Concurrent Processing" of the Agentflow guide. The limiter of the first lets everyone pass
+//! who waits at the same time (its 200 calls at 5 a second take 0.2 s); the second has a
+//! semaphore and no rate at all.
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,11 @@
-//! Rebuilds "Session Pool Pattern" of the async guide (000) and "Pattern 1: Session Pool" of
-//! the sync guide (001): sessions of a cloud service that are dear to create, some of which
-//! fail.
+//! Rebuilds "Session Pool Pattern" of the `AgentBay` async guide and "Pattern 1: Session Pool"
+//! of its guide on sync and async: sessions of a cloud service that are dear to create, some of
+//! which fail.
 //!
-//! The guides' pool creates twice its size when two callers come first, and hangs for ever
-//! when every creation fails. This one shows: a storm of callers that never makes more
-//! sessions than allowed, failures that are reported, a caller who gives up, a command that
-//! is cut short, and an orderly end.
+//! The guides' pool creates twice its size when two callers come first, and hangs for ever when
+//! every creation fails. This one shows: a storm of callers that never makes more sessions than
+//! allowed, failures that are reported, a caller who gives up, a command that is cut short, and
+//! an orderly end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

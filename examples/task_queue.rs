@@ -1,5 +1,5 @@
-//! Commands through a task queue: the guide to the async API (chapter "Task Queue Pattern")
-//! and the guide to best practices ("Pattern 2: Async Task Queue").
+//! Commands through a task queue: the `AgentBay` async guide (chapter "Task Queue Pattern") and
+//! its guide on sync and async ("Pattern 2: Async Task Queue").
 //!
 //! There a worker whose session cannot be created dies and the queue hangs, a producer who
 //! pauses for a second strands what it pushes afterwards, and an item whose worker was

@@ -387,11 +387,11 @@ async fn who_has_no_timer_for_a_pause_leaves_the_retry_to_others() {
     factory.create.set(Does::Fail);
     let mut plain = Box::pin(pool.get());
     let mut look = || {
-        let mut poll = || {
+        let mut once = || {
             let mut cx = Context::from_waker(Waker::noop());
             plain.as_mut().poll(&mut cx).map(|given| given.map(drop))
         };
-        thread::scope(|threads| threads.spawn(&mut poll).join().unwrap())
+        thread::scope(|threads| threads.spawn(&mut once).join().unwrap())
     };
     assert!(look().is_pending());
     sleep(MILLI).await;
