@@ -1,5 +1,7 @@
 //! The one error of every stack, flat however high the stack is.
 
+mod boxed;
+mod flatten;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -8,6 +10,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+pub use boxed::{BoxError, BoxedError};
 pub use refusal::Refusal;
 
 use crate::span::Rounded;
@@ -326,44 +329,6 @@ impl<E> Error<E> {
     }
 }
 
-impl<E> Error<Error<E>> {
-    /// Makes one error of two: that of a call whose operation was a call itself.
-    ///
-    /// The inner error says what ended it, and its attempts are the ones that count; where the
-    /// outer call was cut short, its inner error gives the attempts and the last error.
-    #[must_use]
-    pub fn flatten(self) -> Error<E> {
-        let (error, attempts, last) = match self {
-            Self::Operation { error, .. } => return error,
-            Self::TimedOut {
-                after,
-                attempts,
-                last,
-            } => (Error::timed_out(after), attempts, last),
-            Self::Refused {
-                reason,
-                attempts,
-                last,
-            } => (Error::refused(reason), attempts, last),
-            Self::Panicked {
-                message,
-                attempts,
-                last,
-            } => {
-                let panicked = Error::Panicked {
-                    message,
-                    attempts: 0,
-                    last: None,
-                };
-                (panicked, attempts, last)
-            }
-            Self::Cancelled { attempts, last } => (Error::cancelled(), attempts, last),
-        };
-        let attempts = last.as_ref().map_or(0, Error::attempts).max(attempts);
-        error.after(Progress::new(attempts, last.and_then(Error::into_last)))
-    }
-}
-
 impl<E> From<E> for Error<E> {
     fn from(error: E) -> Self {
         Self::operation(error)
@@ -413,25 +378,5 @@ impl<E: StdError + 'static> StdError for Error<E> {
         // The box is no cause of its own: what is in it is, and can be downcast.
         let boxed = last.downcast_ref::<BoxedError>();
         Some(boxed.map_or(last, |boxed| &*boxed.0))
-    }
-}
-
-/// A boxed error, as tower and its friends use it.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// A boxed error as an error type of its own, for stacks around operations whose error is
-/// a [`BoxError`].
-#[derive(Debug)]
-pub struct BoxedError(pub BoxError);
-
-impl fmt::Display for BoxedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl StdError for BoxedError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
     }
 }
