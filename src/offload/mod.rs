@@ -58,8 +58,8 @@ use job::Threads;
 /// [`Refusal::TooLarge`](crate::Refusal::TooLarge) while the number of threads is
 /// [set to 0](Self::resize);
 /// [`Error::Cancelled`](crate::Error::Cancelled) when the runtime shuts down before the work has
-/// begun; [`Error::Refused`](crate::Error::Refused) outside of a tokio runtime, and where no
-/// thread can be started.
+/// begun; [`Refusal::NoRuntime`](crate::Refusal::NoRuntime) outside of a tokio runtime, and
+/// [`Refusal::Other`](crate::Refusal::Other) where no thread can be started.
 ///
 /// A [`timeout`](Call::timeout) around it counts the wait and the work. When it passes,
 /// [`attempts`](crate::Error::attempts) says whether the work had begun (1: it goes on) or not
