@@ -1,14 +1,19 @@
 //! The only place that knows a lock.
 
+mod cache_line;
 mod wait_list;
 
 use std::panic::resume_unwind;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 
 use crate::panics::{caught, swallow};
 
+pub(crate) use cache_line::CacheLine;
 pub(crate) use wait_list::{Key, WaitList};
+
+/// How often a thread looks for a busy lock to come free, before it sleeps.
+const LOOKS: u32 = 8;
 
 /// A lock around a pure state.
 ///
@@ -22,7 +27,33 @@ impl<T> Lock<T> {
         Self(Mutex::new(state))
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.try_lock().unwrap_or_else(|| self.lock_when_free())
+    }
+
+    #[inline]
+    fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Looks again a few times before the thread sleeps: states are held for some ten
+    /// nanoseconds, and a sleep costs both sides a system call. Each pause is twice as long as
+    /// the one before it, so that the two do not keep taking the line from each other.
+    #[cold]
+    fn lock_when_free(&self) -> MutexGuard<'_, T> {
+        for doubled in 0..LOOKS {
+            for _ in 0..1_u32 << doubled {
+                std::hint::spin_loop();
+            }
+            if let Some(state) = self.try_lock() {
+                return state;
+            }
+        }
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
