@@ -10,7 +10,7 @@ use super::create::outcome_of;
 use super::get::Given;
 use super::manage::Manage;
 use super::pooled::Pooled;
-use super::shared::{Shared, Slot, within};
+use super::shared::{Kept, Shared, Slot, within};
 use super::snapshot::Reason;
 use super::state::{Candidate, Effects};
 use crate::error::{Error, Progress, Refusal};
@@ -28,7 +28,7 @@ pub(super) struct Arriving<M: Manage> {
 pub(super) type Checked<M> = (Arriving<M>, Result<(), Error<<M as Manage>::Error>>);
 
 impl<M: Manage> Arriving<M> {
-    pub(super) fn new(shared: &Arc<Shared<M>>, candidate: Candidate<M::Object>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared<M>>, candidate: Candidate<Kept<M>>) -> Self {
         Self {
             shared: Arc::clone(shared),
             entry: Some(candidate.entry),
@@ -61,7 +61,7 @@ impl<M: Manage> Arriving<M> {
             return Ok(());
         };
         let limit = settings.check_limit;
-        passed(within(limit, hook(&mut entry.object)).await, limit)
+        passed(within(limit, hook(&mut entry.object.object)).await, limit)
     }
 
     /// Nothing is to be done with it first.
@@ -86,11 +86,11 @@ impl<M: Manage> Arriving<M> {
         };
         let limit = settings.check_limit;
         if self.check {
-            let checked = within(limit, settings.manager.check(&mut entry.object)).await;
+            let checked = within(limit, settings.manager.check(&mut entry.object.object)).await;
             passed(checked, limit)?;
         }
         if let Some(hook) = &settings.before_hand_over {
-            let prepared = within(limit, hook(&mut entry.object)).await;
+            let prepared = within(limit, hook(&mut entry.object.object)).await;
             passed(prepared, limit)?;
         }
         Ok(())

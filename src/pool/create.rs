@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::manage::Manage;
-use super::shared::{Shared, Slot, within};
+use super::shared::{Kept, Shared, Slot, within};
 use crate::error::{Error, Progress, Refusal};
 use crate::ext::Resilient;
 use crate::panics;
@@ -53,12 +53,12 @@ impl<M: Manage> Creation<M> {
         let ages = shared.settings.ages;
         let entry = self
             .entry
-            .insert(ages.entry(object, time::now(), fastrand::f64()));
+            .insert(ages.entry(Kept::new(object), time::now(), fastrand::f64()));
         let Some(hook) = &shared.settings.after_create else {
             return Ok(());
         };
         let limit = shared.settings.create_limit;
-        match within(limit, hook(&mut entry.object)).await {
+        match within(limit, hook(&mut entry.object.object)).await {
             Some(result) => result.map_err(Error::operation),
             None => Err(Error::timed_out(limit).after(Progress::started(1))),
         }

@@ -11,7 +11,7 @@ use super::arriving::Arriving;
 use super::manage::Manage;
 use super::place::{Place, exhausted};
 use super::pooled::Pooled;
-use super::shared::Shared;
+use super::shared::{Shared, Slot};
 use super::state::{Effects, Take};
 use crate::error::{Error, Refusal};
 use crate::policy::Attempt;
@@ -114,17 +114,7 @@ impl<'p, M: Manage> Get<'p, M> {
         self
     }
 
-    /// Takes what is at hand.
-    #[inline]
-    fn take_plain(&self) -> Option<Pooled<'p, M>> {
-        self.shared.keep();
-        let now = self.shared.now();
-        let entry = self.shared.lock().take_plain(now)?;
-        Some(Pooled::lent(self.shared, entry))
-    }
-
     /// Takes what is at hand, or begins to wait.
-    #[cold]
     fn start(&mut self) -> Option<Given<'p, M>> {
         let (shared, at_once) = (self.shared, self.has_no_time());
         shared.runtime.remember();
@@ -155,6 +145,27 @@ impl<'p, M: Manage> Get<'p, M> {
         None
     }
 
+    /// As `poll`, for everyone who does not find an object at hand. What it returns fits into
+    /// registers: the result of the plain way is then not in memory that this one writes to.
+    #[cold]
+    #[inline(never)]
+    fn poll_unplain(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Slot<M>, Box<Error<M::Error>>>> {
+        let given = match &mut self.stage {
+            Stage::Start => self.start(),
+            _ => None,
+        };
+        let given = match (given, &mut self.stage) {
+            (Some(given), _) => given,
+            (None, Stage::Waiting(waiting)) => ready!(waiting.as_mut().poll(cx)),
+            (None, Stage::Start | Stage::Done) => panic!("polled after it was ready"),
+        };
+        self.stage = Stage::Done;
+        Poll::Ready(given.map(Pooled::into_entry).map_err(Box::new))
+    }
+
     fn has_no_time(&self) -> bool {
         self.max_wait.is_zero() || (self.until != Instant::NEVER && self.until <= time::now())
     }
@@ -167,21 +178,15 @@ impl<'p, M: Manage> Future for Get<'p, M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let Stage::Start = this.stage {
-            if let Some(pooled) = this.take_plain() {
+            if let Some(entry) = this.shared.take_plain() {
                 this.stage = Stage::Done;
-                return Poll::Ready(Ok(pooled));
-            }
-            if let Some(given) = this.start() {
-                this.stage = Stage::Done;
-                return Poll::Ready(given);
+                return Poll::Ready(Ok(Pooled::lent(this.shared, entry)));
             }
         }
-        let Stage::Waiting(waiting) = &mut this.stage else {
-            panic!("polled after it was ready");
-        };
-        let given = ready!(waiting.as_mut().poll(cx));
-        this.stage = Stage::Done;
-        Poll::Ready(given)
+        this.poll_unplain(cx).map(|given| match given {
+            Ok(entry) => Ok(Pooled::held(this.shared, entry)),
+            Err(error) => Err(*error),
+        })
     }
 }
 

@@ -35,7 +35,7 @@ pub use snapshot::{PoolClosed, PoolSnapshot};
 use crate::error::{Error, Refusal};
 use crate::time;
 use shared::{Shared, within};
-use state::{Effects, State, Take};
+use state::State;
 
 /// Keeps costly objects (sessions, connections, browsers), creates them as they are needed,
 /// up to a maximum, and lends them out.
@@ -176,22 +176,22 @@ impl<M: Manage> Pool<M> {
     ///
     /// [`Refusal::PoolExhausted`] when there is none, [`Refusal::ShutDown`] when the pool is
     /// closed.
+    #[inline]
     pub fn try_get(&self) -> Result<Pooled<'_, M>, Refusal> {
         let shared = self.shared();
-        let now = shared.now();
-        let plain = shared.lock().take_plain(now);
-        if let Some(entry) = plain {
-            return Ok(Pooled::lent(shared, entry));
+        match shared.take_plain().or_else(|| shared.take_at_once()) {
+            Some(entry) => Ok(Pooled::lent(shared, entry)),
+            None => Err(self.why_there_is_none()),
         }
-        let mut effects = Effects::none();
-        let taken = shared.lock().take(now, true, &mut effects);
-        let taken = match taken {
-            Take::Ready(entry) => Ok(Pooled::lent(shared, entry)),
-            Take::Closed => Err(Refusal::ShutDown),
-            Take::Empty | Take::Candidate(..) => Err(Refusal::pool_exhausted(Duration::ZERO)),
-        };
-        shared.act(effects);
-        taken
+    }
+
+    #[cold]
+    fn why_there_is_none(&self) -> Refusal {
+        if self.shared().lock().is_closed() {
+            Refusal::ShutDown
+        } else {
+            Refusal::pool_exhausted(Duration::ZERO)
+        }
     }
 
     /// Waits for an object and uses it; see [`Pooled::use_with`]. To limit the wait, call that

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::arriving::{Arriving, Checking};
 use super::get::Given;
 use super::manage::Manage;
-use super::shared::{PoolEffects, Shared};
+use super::shared::{Kept, PoolEffects, Shared};
 use super::snapshot::Reason;
 use super::state::{Effects, Turn};
 use crate::error::{Error, Progress, Refusal};
@@ -153,7 +153,7 @@ impl<'p, M: Manage> Place<'p, M> {
         &self,
         waker: &mut Option<Waker>,
         fx: &mut PoolEffects<M>,
-    ) -> Turn<M::Object, Error<M::Error>> {
+    ) -> Turn<Kept<M>, Error<M::Error>> {
         let now = time::now();
         let mut state = self.shared.lock();
         match self.ticket {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::arriving::Arriving;
 use super::entry::Entry;
 use super::manage::Manage;
-use super::shared::{Shared, Slot};
+use super::shared::{Kept, Shared, Slot};
 use super::snapshot::Reason;
 use super::state::State;
 use crate::panics::{caught, message};
-use crate::time;
+use crate::time::{self, Instant};
 
 /// An object of a [`Pool`](super::Pool), which goes back when this is dropped: on any thread,
 /// inside of a runtime or outside.
@@ -28,24 +28,8 @@ use crate::time;
 pub struct Pooled<'p, M: Manage> {
     /// `None` once it is given back.
     entry: Option<Slot<M>>,
-    home: Home<'p, M>,
-    /// Why it is not to go back.
-    spoilt: Option<Reason>,
-}
-
-enum Home<'p, M: Manage> {
-    Borrowed(&'p Arc<Shared<M>>),
-    Owned(Arc<Shared<M>>),
-}
-
-impl<M: Manage> Home<'_, M> {
-    #[inline]
-    fn shared(&self) -> &Arc<Shared<M>> {
-        match self {
-            Self::Borrowed(shared) => shared,
-            Self::Owned(shared) => shared,
-        }
-    }
+    /// The pool that it borrows; without one the entry has the owner.
+    home: Option<&'p Arc<Shared<M>>>,
 }
 
 const THERE: &str = "it is taken only by what ends the guard";
@@ -54,16 +38,31 @@ impl<'p, M: Manage> Pooled<'p, M> {
     #[inline]
     pub(super) fn lent(shared: &'p Arc<Shared<M>>, mut entry: Slot<M>) -> Self {
         entry.uses += 1;
+        Self::held(shared, entry)
+    }
+
+    /// One that is counted as lent out already.
+    #[inline]
+    pub(super) fn held(shared: &'p Arc<Shared<M>>, entry: Slot<M>) -> Self {
         Self {
             entry: Some(entry),
-            home: Home::Borrowed(shared),
-            spoilt: None,
+            home: Some(shared),
         }
     }
 
+    /// To be [`held`](Self::held) again at once.
+    pub(super) fn into_entry(mut self) -> Slot<M> {
+        self.entry.take().expect(THERE)
+    }
+
     #[inline]
-    fn entry(&self) -> &Entry<M::Object> {
+    fn entry(&self) -> &Entry<Kept<M>> {
         self.entry.as_ref().expect(THERE)
+    }
+
+    #[inline]
+    fn entry_mut(&mut self) -> &mut Entry<Kept<M>> {
+        self.entry.as_mut().expect(THERE)
     }
 
     /// The same object with a handle of its own: to be moved into a task or a struct.
@@ -71,10 +70,12 @@ impl<'p, M: Manage> Pooled<'p, M> {
     /// It does not keep the pool open: when the last handle of the pool goes, the object is
     /// closed as it comes back.
     pub fn into_owned(mut pooled: Self) -> Pooled<'static, M> {
+        if let Some(shared) = pooled.home {
+            pooled.entry_mut().object.owner = Some(Arc::clone(shared));
+        }
         Pooled {
             entry: pooled.entry.take(),
-            home: Home::Owned(Arc::clone(pooled.home.shared())),
-            spoilt: pooled.spoilt,
+            home: None,
         }
     }
 
@@ -82,9 +83,12 @@ impl<'p, M: Manage> Pooled<'p, M> {
     #[expect(clippy::missing_panics_doc, reason = "it never does")]
     #[must_use = "the object is dropped, and not closed: see `discard`"]
     pub fn detach(mut pooled: Self) -> M::Object {
-        let entry = pooled.entry.take().expect(THERE);
-        pooled.home.shared().change(State::detach);
-        entry.object
+        let mut entry = pooled.entry.take().expect(THERE);
+        let owner = entry.object.owner.take();
+        if let Some(shared) = pooled.home.or(owner.as_ref()) {
+            shared.change(State::detach);
+        }
+        entry.object.object
     }
 
     /// Closes the object now: it is broken.
@@ -94,7 +98,7 @@ impl<'p, M: Manage> Pooled<'p, M> {
 
     /// Has the object closed, instead of going back, when this is dropped.
     pub fn mark_broken(pooled: &mut Self) {
-        pooled.spoilt = Some(Reason::Broken);
+        pooled.entry_mut().object.spoilt = Some(Reason::Broken);
     }
 
     /// How long ago the object was created.
@@ -121,9 +125,9 @@ impl<'p, M: Manage> Pooled<'p, M> {
     where
         F: AsyncFnOnce(&mut M::Object) -> Result<T, E>,
     {
-        let marked = pooled.spoilt.replace(Reason::CancelledUse);
+        let marked = pooled.entry_mut().object.spoilt.replace(Reason::CancelledUse);
         let result = work(&mut pooled).await;
-        pooled.spoilt = marked;
+        pooled.entry_mut().object.spoilt = marked;
         result
     }
 }
@@ -133,43 +137,70 @@ impl<M: Manage> Deref for Pooled<'_, M> {
 
     #[inline]
     fn deref(&self) -> &M::Object {
-        &self.entry().object
+        &self.entry().object.object
     }
 }
 
 impl<M: Manage> DerefMut for Pooled<'_, M> {
     #[inline]
     fn deref_mut(&mut self) -> &mut M::Object {
-        &mut self.entry.as_mut().expect(THERE).object
+        &mut self.entry_mut().object.object
     }
 }
 
 impl<M: Manage> Drop for Pooled<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            give_back(self.home.shared(), entry, self.spoilt);
+        match (self.entry.take(), self.home) {
+            (Some(entry), Some(shared)) => give_back(shared, entry),
+            (Some(entry), None) => give_back_owned(entry),
+            (None, _) => {}
         }
     }
 }
 
-#[inline]
-fn give_back<M: Manage>(shared: &Arc<Shared<M>>, mut entry: Slot<M>, spoilt: Option<Reason>) {
-    if let Some(reason) = spoilt.or_else(|| spoilt_by_its_use(shared, &mut entry)) {
-        shared.change(|state, fx| state.discard(entry, reason, fx));
-        return;
+#[inline(never)]
+fn give_back_owned<M: Manage>(mut entry: Slot<M>) {
+    if let Some(shared) = entry.object.owner.take() {
+        give_back(&shared, entry);
+    }
+}
+
+/// A call of its own, so that the drop can become part of the caller's code.
+#[inline(never)]
+fn give_back<M: Manage>(shared: &Arc<Shared<M>>, mut entry: Slot<M>) {
+    let spoilt = entry.object.spoilt;
+    let spoilt = spoilt.or_else(|| spoilt_by_its_use(shared, &mut entry));
+    if let Some(reason) = spoilt {
+        return discard(shared, entry, reason);
     }
     if shared.settings.after_return.is_some() {
-        shared.lock().returning();
-        let returning = Arriving::returning(shared, entry);
-        shared.runtime.run(returning.reset());
-        return;
+        return reset(shared, entry);
     }
     let now = shared.now();
     let unplain = shared.lock().put_plain(entry, now);
     if let Some(entry) = unplain {
-        shared.change(|state, fx| state.put(entry, now, fx));
+        put(shared, entry, now);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn discard<M: Manage>(shared: &Arc<Shared<M>>, entry: Slot<M>, reason: Reason) {
+    shared.change(|state, fx| state.discard(entry, reason, fx));
+}
+
+#[inline(never)]
+fn reset<M: Manage>(shared: &Arc<Shared<M>>, entry: Slot<M>) {
+    shared.lock().returning();
+    let returning = Arriving::returning(shared, entry);
+    shared.runtime.run(returning.reset());
+}
+
+#[cold]
+#[inline(never)]
+fn put<M: Manage>(shared: &Arc<Shared<M>>, entry: Slot<M>, now: Instant) {
+    shared.change(|state, fx| state.put(entry, now, fx));
 }
 
 #[inline]
@@ -177,7 +208,7 @@ fn spoilt_by_its_use<M: Manage>(shared: &Shared<M>, entry: &mut Slot<M>) -> Opti
     if std::thread::panicking() {
         return Some(Reason::CancelledUse);
     }
-    let reusable = caught(|| shared.manager().reusable(&mut entry.object));
+    let reusable = caught(|| shared.manager().reusable(&mut entry.object.object));
     let reusable = reusable.unwrap_or_else(|panic| {
         message(panic);
         false
