@@ -22,7 +22,10 @@ pub struct Get<'a, T, E> {
     place: Option<Key>,
 }
 
+type Made<'a, T, E> = Poll<Result<&'a T, Arc<Error<E>>>>;
+
 impl<'a, T, E> Get<'a, T, E> {
+    #[inline]
     pub(super) const fn new(lazy: &'a Lazy<T, E>) -> Self {
         Self { lazy, place: None }
     }
@@ -35,11 +38,12 @@ where
 {
     type Output = Result<&'a T, Error<E>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         match this.lazy.value.get() {
             Some(value) => Poll::Ready(Ok(value)),
-            None => this.poll_made(cx),
+            None => this.poll_made(cx).map_err(owned),
         }
     }
 }
@@ -49,7 +53,11 @@ where
     T: Send + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    fn poll_made(&mut self, cx: &mut Context<'_>) -> Poll<Result<&'a T, Error<E>>> {
+    /// What this returns fits into registers, so that the caller of `poll` has no result in
+    /// memory when the value is there.
+    #[cold]
+    #[inline(never)]
+    fn poll_made(&mut self, cx: &mut Context<'_>) -> Made<'a, T, E> {
         // A waker's clone and drop are foreign code: the one is done before anything is
         // taken, the other after it was put back.
         let mut waker = Some(cx.waker().clone());
@@ -59,8 +67,8 @@ where
         match step {
             Step::Wait => Poll::Pending,
             Step::Made => Poll::Ready(Ok(self.value())),
-            Step::Failed(error) => Poll::Ready(Err(owned(error))),
-            Step::Reentered => Poll::Ready(Err(Error::refused(REENTERED))),
+            Step::Failed(error) => Poll::Ready(Err(error)),
+            Step::Reentered => Poll::Ready(Err(Arc::new(Error::refused(REENTERED)))),
             Step::Start => self.drive(self.lazy.execution()),
             Step::Drive(execution) => self.drive(execution),
         }
@@ -72,7 +80,7 @@ where
     }
 
     /// Polls the execution, which is this caller's until it is put back or has ended.
-    fn drive(&mut self, mut execution: Execution<T, E>) -> Poll<Result<&'a T, Error<E>>> {
+    fn drive(&mut self, mut execution: Execution<T, E>) -> Made<'a, T, E> {
         let shared = &self.lazy.shared;
         let waker = Waker::from(Arc::clone(shared));
         let polled = poll_caught(
@@ -90,7 +98,7 @@ where
         Poll::Ready(self.end(result))
     }
 
-    fn end(&mut self, result: Result<T, Error<E>>) -> Result<&'a T, Error<E>> {
+    fn end(&mut self, result: Result<T, Error<E>>) -> Result<&'a T, Arc<Error<E>>> {
         let state = &self.lazy.shared.state;
         match result {
             Ok(value) => {
@@ -104,7 +112,7 @@ where
                 let error = Arc::new(error);
                 let callers = state.lock().end(&mut self.place, Some(&error));
                 wake_all(callers);
-                Err(owned(error))
+                Err(error)
             }
         }
     }
@@ -115,11 +123,19 @@ fn owned<E: Clone>(error: Arc<Error<E>>) -> Error<E> {
     Arc::unwrap_or_clone(error)
 }
 
+impl<T, E> Get<'_, T, E> {
+    #[cold]
+    fn leave(&mut self) {
+        let left = self.lazy.shared.state.lock().leave(&mut self.place);
+        drop(left);
+    }
+}
+
 impl<T, E> Drop for Get<'_, T, E> {
+    #[inline]
     fn drop(&mut self) {
         if self.place.is_some() {
-            let left = self.lazy.shared.state.lock().leave(&mut self.place);
-            drop(left);
+            self.leave();
         }
     }
 }

@@ -181,6 +181,7 @@ impl<T, E> Lazy<T, E> {
     /// # Cancel safety
     ///
     /// Dropping it leaves the initialiser to the others.
+    #[inline]
     pub fn get(&self) -> Get<'_, T, E>
     where
         E: Clone,
@@ -190,6 +191,7 @@ impl<T, E> Lazy<T, E> {
 
     /// The value, if it is there.
     #[must_use]
+    #[inline]
     pub fn try_get(&self) -> Option<&T> {
         self.value.get()
     }
