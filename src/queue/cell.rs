@@ -10,6 +10,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Waker;
 
 use tokio_util::sync::CancellationToken;
@@ -28,16 +29,19 @@ pub(super) struct Cell<T, E> {
     pub(super) rank: Rank,
     /// Only where the handler asks for it.
     pub(super) token: Option<CancellationToken>,
+    /// How often the handler was called. Only whoever makes and polls the future writes it, one
+    /// at a time; who reads it has taken the future, or told of its end, under the lock.
+    attempts: AtomicU32,
+    /// Set under the lock, once: who sees it finds the outcome, or that it was taken.
+    settled: AtomicBool,
     life: Lock<Life<T, E>>,
 }
 
 struct Life<T, E> {
-    attempts: u32,
     /// Between two polls.
     future: Option<Running<T, E>>,
     worker: Option<Waker>,
     stop: bool,
-    settled: bool,
     receipt: Receipt<T, E>,
 }
 
@@ -69,12 +73,12 @@ impl<T, E> Cell<T, E> {
         Self {
             rank,
             token,
+            attempts: AtomicU32::new(0),
+            settled: AtomicBool::new(false),
             life: Lock::new(Life {
-                attempts: 0,
                 future: None,
                 worker: None,
                 stop: false,
-                settled: false,
                 receipt: Receipt::Open(None),
             }),
         }
@@ -86,12 +90,14 @@ impl<T, E> Cell<T, E> {
 
     /// The handler is called, once more.
     pub(super) fn count_attempt(&self) {
-        let mut life = self.life.lock();
-        life.attempts = life.attempts.saturating_add(1);
+        // Relaxed, and no read-modify-write: there is one writer, and the lock publishes it.
+        let before = self.attempts.load(Ordering::Relaxed);
+        self.attempts
+            .store(before.saturating_add(1), Ordering::Relaxed);
     }
 
     pub(super) fn attempts(&self) -> u32 {
-        self.life.lock().attempts
+        self.attempts.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -99,7 +105,8 @@ impl<T, E> Cell<T, E> {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.life.lock().settled
+        // Acquire: pairs with the Release of `deliver`.
+        self.settled.load(Ordering::Acquire)
     }
 
     /// Takes the future out, to poll it.
@@ -108,7 +115,7 @@ impl<T, E> Cell<T, E> {
         let known = life.worker.as_ref().is_some_and(|w| w.will_wake(worker));
         match life.future.take() {
             Some(future) => Step::Poll(future, known),
-            None if life.settled => Step::Settled,
+            None if self.is_settled() => Step::Settled,
             None => Step::Taken,
         }
     }
@@ -148,7 +155,8 @@ impl<T, E> Cell<T, E> {
 
     pub(super) fn deliver(&self, outcome: Settled<T, E>) -> Delivery<T, E> {
         let mut life = self.life.lock();
-        life.settled = true;
+        // Release: pairs with the Acquire of `is_settled`.
+        self.settled.store(true, Ordering::Release);
         match std::mem::replace(&mut life.receipt, Receipt::Gone) {
             Receipt::Open(waker) => {
                 life.receipt = Receipt::Settled(outcome);

@@ -192,6 +192,19 @@ where
 
     fn enter(&mut self, cx: &Context<'_>) -> Entry<Ticket<T, E>> {
         let arrival = self.arrival();
+        // Mostly there is room, and then nobody needs a waker.
+        if self.place.is_none() {
+            let at_once = Arrival {
+                may_wait: false,
+                ..arrival
+            };
+            let entry = self
+                .queue
+                .enter(&mut self.place, at_once, &mut self.item, &mut None);
+            if !(arrival.may_wait && matches!(entry, Entry::Full)) {
+                return entry;
+            }
+        }
         // A waker's clone and drop are foreign code: both happen outside of the lock.
         let mut waker = Some(cx.waker().clone());
         self.queue

@@ -1,6 +1,5 @@
 //! How an item becomes a future: the four forms of a handler.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,27 +15,13 @@ use crate::operation::poll_slot;
 use crate::policy::{Attempt, CallContext, DynPipeline};
 
 /// Makes an item's future.
-pub(super) type Start<J, T, E> = Arc<dyn Fn(J, Beginning<T, E>) -> Running<T, E> + Send + Sync>;
+pub(super) type Start<J, T, E> = Arc<dyn Fn(J, &Record<T, E>) -> Running<T, E> + Send + Sync>;
 
-/// An item that is about to begin: it counts its attempts.
-pub(super) struct Beginning<T, E> {
-    cell: Record<T, E>,
-}
-
-impl<T, E> Beginning<T, E> {
-    pub(super) const fn new(cell: Record<T, E>) -> Self {
-        Self { cell }
-    }
-
-    fn count_attempt(&self) {
-        self.cell.count_attempt();
-    }
-
-    fn attempt_as(&self, attempt: Attempt) -> Job {
-        self.count_attempt();
-        let token = self.cell.token.clone().unwrap_or_default();
-        Job::new(self.cell.id(), attempt, token)
-    }
+/// Counts an attempt; what its handler may know of it.
+fn begun<T, E>(record: &Record<T, E>, attempt: Attempt) -> Job {
+    record.count_attempt();
+    let token = record.token.clone().unwrap_or_default();
+    Job::new(record.id(), attempt, token)
 }
 
 pin_project! {
@@ -67,8 +52,8 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    Arc::new(move |item, beginning: Beginning<T, E>| {
-        beginning.count_attempt();
+    Arc::new(move |item, record: &Record<T, E>| {
+        record.count_attempt();
         let future = Some(handler(item));
         Box::pin(Plainly { future })
     })
@@ -82,8 +67,8 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    Arc::new(move |item, beginning: Beginning<T, E>| {
-        let job = beginning.attempt_as(CallContext::root().to_attempt());
+    Arc::new(move |item, record: &Record<T, E>| {
+        let job = begun(record, CallContext::root().to_attempt());
         let future = Some(handler(item, job));
         Box::pin(Plainly { future })
     })
@@ -99,11 +84,12 @@ where
     E: Send + 'static,
 {
     let handler = Arc::new(handler);
-    Arc::new(move |item: J, beginning: Beginning<T, E>| {
+    Arc::new(move |item: J, record: &Record<T, E>| {
         let (handler, pipeline) = (Arc::clone(&handler), pipeline.clone());
+        let record = Arc::clone(record);
         let attempts = move || {
             let item = item.clone();
-            beginning.count_attempt();
+            record.count_attempt();
             handler(item)
         };
         Box::pin(async move { pipeline.call(attempts).await })
@@ -124,24 +110,19 @@ where
     E: Send + 'static,
 {
     let handler = Arc::new(handler);
-    Arc::new(move |item: J, beginning: Beginning<T, E>| {
+    Arc::new(move |item: J, record: &Record<T, E>| {
         let (handler, pipeline) = (Arc::clone(&handler), pipeline.clone());
-        let record = Arc::clone(&beginning.cell);
+        let record = Arc::clone(record);
+        let counted = Arc::clone(&record);
         let watch = Arc::new(Watch::new(record.token.clone().unwrap_or_default()));
         let watched = Arc::clone(&watch);
         let attempts = move |attempt| {
             watched.attempt(|| {
                 let item = item.clone();
-                handler(item, beginning.attempt_as(attempt))
+                handler(item, begun(&counted, attempt))
             })
         };
         let call = async move { pipeline.call_with(attempts).await };
         Box::pin(Asked::new(call, watch, record))
     })
-}
-
-impl<T, E> fmt::Debug for Beginning<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Beginning").finish_non_exhaustive()
-    }
 }

@@ -166,7 +166,8 @@ impl<T, E> Future for Ticket<T, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "polled after it was ready");
-        let mut waker: Option<Waker> = Some(cx.waker().clone());
+        // One that is settled needs no waker.
+        let mut waker: Option<Waker> = (!self.is_settled()).then(|| cx.waker().clone());
         if let Some(outcome) = self.cell.collect(&mut waker) {
             self.taken = true;
             return Poll::Ready(outcome);
@@ -178,6 +179,9 @@ impl<T, E> Future for Ticket<T, E> {
 
 impl<T, E> Drop for Ticket<T, E> {
     fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
         let (unread, waker) = self.cell.let_go();
         if let Some(outcome) = unread {
             self.desk.pass_on(self.cell.id(), outcome);

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use super::cell::{Running, Settled, Step};
 use super::home::Hired;
 use super::shared::{Received, Record, Shared, cancelled};
-use super::start::Beginning;
 use crate::error::Error;
 use crate::panics::{Payload, caught, discard, message, poll_caught};
 
@@ -55,72 +54,86 @@ where
             self.stage = Stage::Retired;
             return None;
         };
-        self.current = Some(Arc::clone(&cell));
+        let cell = &*self.current.insert(cell);
         if cell.is_stopped() {
             discard(item);
-            self.settle(&cell, Err(cancelled(0)));
+            self.settle(Err(cancelled(0)));
             return Some(Poll::Ready(()));
         }
-        let beginning = Beginning::new(Arc::clone(&cell));
-        let begun = caught(|| start(item, beginning));
+        let begun = caught(|| start(item, cell));
         discard(start);
-        Some(match begun {
-            Ok(future) => self.drive(&cell, future, false, cx),
-            Err(panic) => {
-                self.settle(&cell, Err(panicked(panic, cell.attempts())));
-                Poll::Ready(())
-            }
-        })
+        let driven = match begun {
+            Ok(future) => drive(cell, future, Turn::First, cx),
+            Err(panic) => Poll::Ready(Err(panicked(panic, cell.attempts()))),
+        };
+        Some(driven.map(|result| self.settle(result)))
     }
 
-    /// Goes on with the item that has begun.
-    fn resume(&mut self, cell: &Record<T, E>, cx: &mut Context<'_>) -> Poll<()> {
-        match cell.take(cx.waker()) {
-            Step::Poll(future, known) => self.drive(cell, future, known, cx),
-            Step::Taken => Poll::Pending,
+    /// Goes on with the item that has begun, if there is one.
+    fn resume(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(cell) = &self.current else {
+            return Poll::Ready(());
+        };
+        let result = match cell.take(cx.waker()) {
+            Step::Poll(future, known) => ready!(drive(cell, future, Turn::Later { known }, cx)),
+            Step::Taken => return Poll::Pending,
             Step::Settled => {
                 self.current = None;
-                Poll::Ready(())
+                return Poll::Ready(());
             }
-        }
-    }
-
-    /// Polls once. What has ended is dropped before anyone learns of it.
-    fn drive(
-        &mut self,
-        cell: &Record<T, E>,
-        mut future: Running<T, E>,
-        known: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        let result = match poll_caught(Pin::new(&mut future), cx) {
-            Poll::Pending => {
-                let mut waker = (!known).then(|| cx.waker().clone());
-                let stopped = cell.put_back(future, &mut waker);
-                drop(waker);
-                let Some(stopped) = stopped else {
-                    return Poll::Pending;
-                };
-                future = stopped;
-                None
-            }
-            Poll::Ready(result) => Some(result),
         };
-        discard(future);
-        discard(cell.release());
-        let result = match result {
-            Some(Ok(result)) => result,
-            Some(Err(panic)) => Err(panicked(panic, cell.attempts())),
-            None => Err(cancelled(cell.attempts())),
-        };
-        self.settle(cell, result);
+        self.settle(result);
         Poll::Ready(())
     }
 
-    fn settle(&mut self, cell: &Record<T, E>, result: Settled<T, E>) {
-        self.current = None;
-        self.shared.settle(cell, result);
+    fn settle(&mut self, result: Settled<T, E>) {
+        if let Some(cell) = self.current.take() {
+            self.shared.settle(&cell, result);
+        }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    /// `known`: the worker's waker is in the cell already.
+    Later {
+        known: bool,
+    },
+}
+
+/// Polls once. What has ended is dropped before anyone learns of it.
+fn drive<T, E>(
+    cell: &Record<T, E>,
+    mut future: Running<T, E>,
+    turn: Turn,
+    cx: &mut Context<'_>,
+) -> Poll<Settled<T, E>> {
+    let polled = poll_caught(Pin::new(&mut future), cx);
+    let was_put_back = turn != Turn::First || polled.is_pending();
+    let result = match polled {
+        Poll::Pending => {
+            let known = turn == Turn::Later { known: true };
+            let mut waker = (!known).then(|| cx.waker().clone());
+            let stopped = cell.put_back(future, &mut waker);
+            drop(waker);
+            let Some(stopped) = stopped else {
+                return Poll::Pending;
+            };
+            future = stopped;
+            None
+        }
+        Poll::Ready(result) => Some(result),
+    };
+    discard(future);
+    if was_put_back {
+        discard(cell.release());
+    }
+    Poll::Ready(match result {
+        Some(Ok(result)) => result,
+        Some(Err(panic)) => Err(panicked(panic, cell.attempts())),
+        None => Err(cancelled(cell.attempts())),
+    })
 }
 
 fn panicked<E>(panic: Payload, attempts: u32) -> Error<E> {
@@ -143,9 +156,7 @@ where
         let this = &mut *self;
         this.stage = Stage::Working;
         loop {
-            if let Some(cell) = this.current.clone() {
-                ready!(this.resume(&cell, cx));
-            }
+            ready!(this.resume(cx));
             // Handlers that are always ready must not keep the thread for themselves.
             ready!(pin!(tokio::task::coop::consume_budget()).poll(cx));
             match this.begin(cx) {

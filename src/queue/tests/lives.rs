@@ -160,7 +160,7 @@ fn a_running_item_takes_the_place_of_its_handlers_future_once() {
     };
     let size = size_of_val(&large(1));
     let start = super::super::start::once(large);
-    let future = start(1, super::super::start::Beginning::new(cell()));
+    let future = start(1, &cell());
     let held = size_of_val(&*future);
     assert!(held < size + 100, "{held} bytes for {size}");
 }
