@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::effects::{self, Ending, Turn};
 use super::report::{ScopeReport, TaskInfo};
 use super::state::{self, Registry};
-use super::task::{Refused, Task, Tracked};
+use super::task::{Refused, Slot, Task, Tracked};
 use crate::error::Refusal;
 use crate::panics::{self, swallow};
 use crate::shutdown::Counts;
@@ -74,8 +74,8 @@ impl Shared {
         let Some((key, has_place)) = self.registry.lock().enter(name, now) else {
             return Err(Refused::new(Refusal::ShutDown, future));
         };
-        let (tracked, slot) = Tracked::new(Arc::clone(self), key, has_place, future);
-        let join = runtime.spawn(tracked);
+        let slot = Slot::new(Arc::clone(self), key);
+        let join = runtime.spawn(Tracked::new(Arc::clone(&slot), has_place, future));
         let late = self
             .registry
             .lock()
@@ -83,7 +83,7 @@ impl Shared {
         if let Some((by, true)) = late {
             by.abort();
         }
-        Ok(Task::new(join, Arc::clone(self), key, slot))
+        Ok(Task::new(join, slot))
     }
 
     /// Binds the scope to the runtime of its first task.

@@ -36,13 +36,15 @@ use crate::sync::Lock;
 /// When it is polled again after it gave its result.
 pub struct Task<T, E> {
     join: JoinHandle<()>,
-    shared: Arc<Shared>,
-    key: Key,
     slot: Arc<Slot<T, E>>,
+    /// It has given its result.
+    taken: bool,
 }
 
 /// What a task and its handle share.
 pub(super) struct Slot<T, E> {
+    shared: Arc<Shared>,
+    key: Key,
     /// Whether the task's future was ever polled.
     begun: AtomicBool,
     output: Lock<Output<T, E>>,
@@ -57,11 +59,21 @@ enum Output<T, E> {
 }
 
 impl<T, E> Slot<T, E> {
-    fn new() -> Arc<Self> {
+    pub(super) fn new(shared: Arc<Shared>, key: Key) -> Arc<Self> {
         Arc::new(Self {
+            shared,
+            key,
             begun: AtomicBool::new(false),
             output: Lock::new(Output::Awaited),
         })
+    }
+
+    fn turn(&self, cx: &Context<'_>) -> Turn {
+        self.shared.turn(self.key, cx)
+    }
+
+    fn end(&self, how: Ending) {
+        self.shared.end(self.key, how);
     }
 
     fn has_begun(&self) -> bool {
@@ -91,30 +103,21 @@ impl<T, E> Slot<T, E> {
 }
 
 impl<T, E> Task<T, E> {
-    pub(super) fn new(
-        join: JoinHandle<()>,
-        shared: Arc<Shared>,
-        key: Key,
-        slot: Arc<Slot<T, E>>,
-    ) -> Self {
-        Self {
-            join,
-            shared,
-            key,
-            slot,
-        }
+    pub(super) fn new(join: JoinHandle<()>, slot: Arc<Slot<T, E>>) -> Self {
+        let taken = false;
+        Self { join, slot, taken }
     }
 
     /// Its number in the scope.
     #[must_use]
     pub fn id(&self) -> TaskId {
-        self.key.id
+        self.slot.key.id
     }
 
     /// Aborts it. That takes effect at its next await: code that blocks goes on until it
     /// stops blocking by itself.
     pub fn abort(&self) {
-        self.shared.abort(self.key);
+        self.slot.shared.abort(self.slot.key);
     }
 
     /// Whether its result is there.
@@ -129,6 +132,7 @@ impl<T, E> Future for Task<T, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = ready!(Pin::new(&mut self.join).poll(cx));
+        self.taken = true;
         if let Some(result) = self.slot.take() {
             return Poll::Ready(result);
         }
@@ -142,6 +146,9 @@ impl<T, E> Future for Task<T, E> {
 impl<T, E> Drop for Task<T, E> {
     /// The drop of a result that nobody has taken is foreign code.
     fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
         let result = self.slot.take();
         swallow(move || drop(result));
     }
@@ -160,7 +167,7 @@ impl<T, E> Task<T, E> {
 impl<T, E> fmt::Debug for Task<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task")
-            .field("id", &self.key.id)
+            .field("id", &self.id())
             .field("is_finished", &self.is_finished())
             .finish_non_exhaustive()
     }
@@ -172,7 +179,8 @@ pin_project! {
     pub(super) struct Tracked<F, T, E> {
         #[pin]
         future: Option<F>,
-        place: Place,
+        // It need not wait for its place.
+        given: bool,
         slot: Arc<Slot<T, E>>,
     }
 
@@ -181,32 +189,9 @@ pin_project! {
             let mut this = this.project();
             if this.future.is_some() {
                 let how = dropped(&mut this.future, this.slot.has_begun());
-                this.place.end(how);
+                this.slot.end(how);
             }
         }
-    }
-}
-
-#[derive(Debug)]
-struct Place {
-    shared: Arc<Shared>,
-    key: Key,
-    /// It had its place from the beginning.
-    given: bool,
-}
-
-impl Place {
-    /// Whether the task may begin. A place is never taken back.
-    fn turn(&self, cx: &Context<'_>) -> Turn {
-        if self.given {
-            Turn::Begin
-        } else {
-            self.shared.turn(self.key, cx)
-        }
-    }
-
-    fn end(&self, how: Ending) {
-        self.shared.end(self.key, how);
     }
 }
 
@@ -219,19 +204,12 @@ fn dropped<F>(future: &mut Pin<&mut Option<F>>, begun: bool) -> Ending {
 }
 
 impl<F, T, E> Tracked<F, T, E> {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        key: Key,
-        given: bool,
-        future: F,
-    ) -> (Self, Arc<Slot<T, E>>) {
-        let slot = Slot::new();
-        let tracked = Self {
+    pub(super) fn new(slot: Arc<Slot<T, E>>, given: bool, future: F) -> Self {
+        Self {
             future: Some(future),
-            place: Place { shared, key, given },
-            slot: Arc::clone(&slot),
-        };
-        (tracked, slot)
+            given,
+            slot,
+        }
     }
 }
 
@@ -245,7 +223,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         if !this.slot.has_begun() {
-            match this.place.turn(cx) {
+            let turn = if *this.given {
+                Turn::Begin
+            } else {
+                this.slot.turn(cx)
+            };
+            match turn {
                 Turn::Begin => this.slot.begun.store(true, Ordering::Relaxed),
                 Turn::Wait => return Poll::Pending,
                 Turn::Never => {
@@ -253,7 +236,7 @@ where
                     if let Ending::Panicked(message) = &how {
                         this.slot.put(Err(Error::panicked(message.clone())));
                     }
-                    this.place.end(how);
+                    this.slot.end(how);
                     return Poll::Ready(());
                 }
             }
@@ -276,7 +259,7 @@ where
         let how = ending(&result);
         // Before it is counted out: an unwanted result is dropped in here.
         this.slot.put(result);
-        this.place.end(how);
+        this.slot.end(how);
         Poll::Ready(())
     }
 }

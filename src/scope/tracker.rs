@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 
 use super::task::Refused;
 use crate::error::Refusal;
-use crate::sync::{Key, Lock, WaitList, wake_quietly};
+use crate::sync::{CacheLine, Key, Lock, WaitList, wake_quietly};
 
 /// Nobody enters any more.
 const CLOSED: usize = 1;
@@ -34,6 +34,11 @@ const ONE: usize = 4;
 ///
 /// What has been refused since [`close`](Self::close) returned never starts again: a tracker
 /// that was closed and [`drained`](Self::drained) stays so.
+///
+/// # Threads
+///
+/// All threads share one word, on cache lines of its own. Nothing is sharded:
+/// [`in_flight`](Self::in_flight) is exact, and so is the moment in which the last has left.
 ///
 /// # Examples
 ///
@@ -55,21 +60,16 @@ const ONE: usize = 4;
 /// ```
 #[derive(Default)]
 pub struct Tracker {
-    word: Padded,
+    word: CacheLine<AtomicUsize>,
     waiters: Lock<WaitList<Option<Waker>>>,
 }
-
-/// Alone on its cache lines: every request of a process may write here.
-#[derive(Default)]
-#[repr(align(128))]
-struct Padded(AtomicUsize);
 
 impl Tracker {
     /// An open tracker with nothing in flight.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            word: Padded(AtomicUsize::new(0)),
+            word: CacheLine::new(AtomicUsize::new(0)),
             waiters: Lock::new(WaitList::new()),
         }
     }
@@ -120,20 +120,20 @@ impl Tracker {
     /// Lets nobody in any more. What is in flight stays.
     pub fn close(&self) {
         // Relaxed: the order of the changes of this one word is all that is needed.
-        self.word.0.fetch_or(CLOSED, Ordering::Relaxed);
+        self.word.fetch_or(CLOSED, Ordering::Relaxed);
     }
 
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.word.0.load(Ordering::Relaxed) & CLOSED != 0
+        self.word.load(Ordering::Relaxed) & CLOSED != 0
     }
 
     /// How many are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         // Acquire: pairs with the Release of `leave`, so that who sees zero sees what was done.
-        self.word.0.load(Ordering::Acquire) / ONE
+        self.word.load(Ordering::Acquire) / ONE
     }
 
     /// Waits for a moment at which nothing is in flight. Unless the tracker is closed, others
@@ -156,7 +156,6 @@ impl Tracker {
         let enter = |word| (word & CLOSED == 0).then_some(word + ONE);
         let entered = self
             .word
-            .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter);
         match entered {
             Ok(_) => Ok(()),
@@ -167,7 +166,7 @@ impl Tracker {
     #[inline]
     fn leave(&self) {
         // Release: pairs with the Acquire of `poll_drained` and `in_flight`.
-        let before = self.word.0.fetch_sub(ONE, Ordering::Release);
+        let before = self.word.fetch_sub(ONE, Ordering::Release);
         if before / ONE == 1 && before & WAITING != 0 {
             self.tell();
         }
@@ -177,7 +176,7 @@ impl Tracker {
     #[cold]
     fn tell(&self) {
         let mut waiters = self.waiters.lock();
-        self.word.0.fetch_and(!WAITING, Ordering::Relaxed);
+        self.word.fetch_and(!WAITING, Ordering::Relaxed);
         let wakers = waiters.values_mut().filter_map(Option::take).collect();
         drop(waiters);
         wake_quietly(wakers);
@@ -189,7 +188,7 @@ impl Tracker {
         let mut waiters = self.waiters.lock();
         // Acquire: pairs with the Release of `leave`. If this sees someone in flight, then the
         // last of them sees the mark, and comes for the lock.
-        if self.word.0.fetch_or(WAITING, Ordering::Acquire) < ONE {
+        if self.word.fetch_or(WAITING, Ordering::Acquire) < ONE {
             return Poll::Ready(());
         }
         match place.and_then(|key| waiters.get_mut(key)) {
