@@ -66,6 +66,9 @@ enum Stage<'p, M: Manage> {
 
 pub(super) type Given<'p, M> = Result<Pooled<'p, M>, Error<<M as Manage>::Error>>;
 
+/// As [`Given`], in two words.
+type Served<M> = Result<Slot<M>, Box<Error<<M as Manage>::Error>>>;
+
 type Serving<'p, M> = Pin<Box<dyn Future<Output = Given<'p, M>> + Send + 'p>>;
 
 impl<'p, M: Manage> Get<'p, M> {
@@ -149,10 +152,7 @@ impl<'p, M: Manage> Get<'p, M> {
     /// registers: the result of the plain way is then not in memory that this one writes to.
     #[cold]
     #[inline(never)]
-    fn poll_unplain(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Slot<M>, Box<Error<M::Error>>>> {
+    fn poll_unplain(&mut self, cx: &mut Context<'_>) -> Poll<Served<M>> {
         let given = match &mut self.stage {
             Stage::Start => self.start(),
             _ => None,

@@ -51,6 +51,7 @@ impl<'p, M: Manage> Pooled<'p, M> {
     }
 
     /// To be [`held`](Self::held) again at once.
+    #[expect(clippy::unnecessary_box_returns, reason = "see `Entry`")]
     pub(super) fn into_entry(mut self) -> Slot<M> {
         self.entry.take().expect(THERE)
     }
@@ -125,7 +126,11 @@ impl<'p, M: Manage> Pooled<'p, M> {
     where
         F: AsyncFnOnce(&mut M::Object) -> Result<T, E>,
     {
-        let marked = pooled.entry_mut().object.spoilt.replace(Reason::CancelledUse);
+        let marked = pooled
+            .entry_mut()
+            .object
+            .spoilt
+            .replace(Reason::CancelledUse);
         let result = work(&mut pooled).await;
         pooled.entry_mut().object.spoilt = marked;
         result

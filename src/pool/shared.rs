@@ -108,17 +108,10 @@ impl<M: Manage> Shared<M> {
     #[inline]
     pub(super) fn now(&self) -> Instant {
         if self.timed {
-            self.time()
+            time_now()
         } else {
             Instant::from_nanos(0)
         }
-    }
-
-    /// A call of its own: a reading of the clock takes more registers than all of the plain
-    /// way, and these would be saved also where none is needed.
-    #[inline(never)]
-    fn time(&self) -> Instant {
-        time::now()
     }
 
     /// An idle object, if there is one and nothing else is to be done.
@@ -226,6 +219,13 @@ impl<M: Manage> Shared<M> {
             self.keep();
         }
     }
+}
+
+/// A call of its own: a reading of the clock takes more registers than all of the plain way,
+/// and these would be saved also where none is needed.
+#[inline(never)]
+fn time_now() -> Instant {
+    time::now()
 }
 
 /// An object whose end is under way: it counts until this is dropped.

@@ -21,6 +21,13 @@ pub(super) struct Line<W, F> {
     called: usize,
     /// How many of those have not been woken: their time comes later.
     delayed: usize,
+    /// All with a lower ticket are called, so that nobody looks through them again. The same for
+    /// those for whom a failure is kept: a search through the line costs no more than a place in
+    /// it, in all, however long it is.
+    all_called_below: u64,
+    all_failed_below: u64,
+    /// For how many of them a failure is kept.
+    failed: usize,
 }
 
 impl<W, F> Line<W, F> {
@@ -29,6 +36,9 @@ impl<W, F> Line<W, F> {
             waiting: BTreeMap::new(),
             called: 0,
             delayed: 0,
+            all_called_below: 0,
+            all_failed_below: 0,
+            failed: 0,
         }
     }
 
@@ -52,6 +62,8 @@ impl<W, F> Line<W, F> {
             failure: None,
         };
         self.waiting.insert(ticket, waiter);
+        self.all_called_below = self.all_called_below.min(ticket);
+        self.all_failed_below = self.all_failed_below.min(ticket);
     }
 
     /// Swaps the waker of one who looks, who is called no more; whether it is in the line.
@@ -62,6 +74,7 @@ impl<W, F> Line<W, F> {
         if std::mem::take(&mut waiter.called) {
             self.called -= 1;
             self.delayed -= usize::from(waiter.waker.is_some());
+            self.all_called_below = self.all_called_below.min(ticket);
         }
         std::mem::swap(&mut waiter.waker, waker);
         true
@@ -80,6 +93,7 @@ impl<W, F> Line<W, F> {
     }
 
     fn gone(&mut self, waiter: &Waiter<W, F>) {
+        self.failed -= usize::from(waiter.failure.is_some());
         if waiter.called {
             self.called -= 1;
             self.delayed -= usize::from(waiter.waker.is_some());
@@ -92,10 +106,12 @@ impl<W, F> Line<W, F> {
         if missing == 0 {
             return;
         }
-        let uncalled = self.waiting.values_mut().filter(|waiter| !waiter.called);
-        for waiter in uncalled.take(missing) {
+        let rest = self.waiting.range_mut(self.all_called_below..);
+        let uncalled = rest.filter(|(_, waiter)| !waiter.called);
+        for (&ticket, waiter) in uncalled.take(missing) {
             waiter.called = true;
             self.called += 1;
+            self.all_called_below = ticket + 1;
             wake.extend(waiter.waker.take());
         }
     }
@@ -114,28 +130,30 @@ impl<W, F> Line<W, F> {
     pub(super) fn hurry(&mut self, wake: &mut Vec<W>) {
         if self.delayed > 0 {
             let called = self.waiting.values_mut().filter(|waiter| waiter.called);
-            wake.extend(called.filter_map(|waiter| waiter.waker.take()));
+            let delayed = called.filter_map(|waiter| waiter.waker.take());
+            wake.extend(delayed.take(self.delayed));
             self.delayed = 0;
         }
     }
 
     /// Keeps a failure for the first who has none; the one that is in excess.
     pub(super) fn keep_failure(&mut self, failure: F) -> Option<F> {
-        let mut waiting = self.waiting.values_mut();
-        let Some(first) = waiting.next() else {
-            return Some(failure);
-        };
-        if first.failure.is_some() {
-            if let Some(other) = waiting.find(|waiter| waiter.failure.is_none()) {
-                return other.failure.replace(failure);
-            }
+        let mut rest = self.waiting.range_mut(self.all_failed_below..);
+        if let Some((&ticket, waiter)) = rest.find(|(_, waiter)| waiter.failure.is_none()) {
+            self.all_failed_below = ticket + 1;
+            self.failed += 1;
+            return waiter.failure.replace(failure);
         }
-        first.failure.replace(failure)
+        match self.waiting.values_mut().next() {
+            Some(first) => first.failure.replace(failure),
+            None => Some(failure),
+        }
     }
 
     /// Everyone for whom a failure is kept leaves the line.
     pub(super) fn take_failed(&mut self) -> Vec<(u64, Waiter<W, F>)> {
         let failed = self.waiting.iter().filter(|(_, w)| w.failure.is_some());
+        let failed = failed.take(self.failed);
         let failed: Vec<u64> = failed.map(|(ticket, _)| *ticket).collect();
         let remove = |ticket| self.remove(ticket).map(|waiter| (ticket, waiter));
         failed.into_iter().filter_map(remove).collect()

@@ -165,16 +165,15 @@ impl<O, W, F> State<O, W, F> {
     }
 
     fn end_overaged(&mut self, now: Instant, fx: &mut Fx<O, W, F>) {
-        let mut at = 0;
-        while let Some(entry) = self.idle.get(at) {
-            match self.overaged(entry, now, self.idle.len()) {
-                None => at += 1,
-                Some(reason) => {
-                    let entry = self.idle.remove(at);
-                    if let Some(entry) = entry {
-                        self.end(entry, reason, fx);
-                    }
-                }
+        // Each once from the front to the back, so that those that are kept stay in order.
+        for _ in 0..self.idle.len() {
+            let idle = self.idle.len();
+            let Some(entry) = self.idle.pop_front() else {
+                return;
+            };
+            match self.overaged(&entry, now, idle) {
+                None => self.idle.push_back(entry),
+                Some(reason) => self.end(entry, reason, fx),
             }
         }
     }
