@@ -65,15 +65,14 @@ impl Measure {
         self.slower_than.is_some()
     }
 
-    /// Whether the time has to be known to count this end. That of a failure is: the
-    /// breaker may open on it.
+    /// Whether the time has to be known to count this end.
     pub(super) fn needs_time(&self, end: End) -> bool {
-        match end {
-            End::Success => self.timed_window || self.times_calls(),
-            End::Failure | End::Panicked => true,
+        let counts = match end {
+            End::Success | End::Failure | End::Panicked => true,
             End::Cancelled => self.cancelled != Cancelled::Ignore,
             End::Ignored => false,
-        }
+        };
+        counts && (self.timed_window || self.times_calls())
     }
 
     /// What counts of a call that ended like this after having `ran` so long.
@@ -159,11 +158,21 @@ mod tests {
             timed_window: true,
             ..plain
         };
-        assert!(!plain.needs_time(End::Success) && !plain.times_calls());
-        assert!(timed.needs_time(End::Success) && !timed.times_calls());
-        assert!(measure(Cancelled::Ignore).needs_time(End::Success));
-        assert!(plain.needs_time(End::Failure) && plain.needs_time(End::Panicked));
-        assert!(!plain.needs_time(End::Cancelled) && !plain.needs_time(End::Ignored));
-        assert!(measure(Cancelled::Failure).needs_time(End::Cancelled));
+        let all = [End::Success, End::Failure, End::Panicked, End::Cancelled];
+        let counting = |rule| Measure {
+            cancelled: rule,
+            ..plain
+        };
+        assert!(!plain.times_calls() && !timed.times_calls());
+        for end in all {
+            assert!(!plain.needs_time(end) && !counting(Cancelled::Failure).needs_time(end));
+            let counts = end != End::Cancelled;
+            assert_eq!(timed.needs_time(end), counts);
+            assert_eq!(measure(Cancelled::Ignore).needs_time(end), counts);
+            assert!(measure(Cancelled::Failure).needs_time(end));
+            assert!(measure(Cancelled::Slow).needs_time(end));
+        }
+        assert!(!timed.needs_time(End::Ignored));
+        assert!(!measure(Cancelled::Slow).needs_time(End::Ignored));
     }
 }

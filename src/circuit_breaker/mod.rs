@@ -1,16 +1,22 @@
 //! Stops calling what fails, for a while, and then looks carefully whether it works again.
 //!
 //! The decisions are made in `state`, which is told the time, over the counts of `window`.
-//! This module drives it: a closed breaker admits by one atomic load, an open one refuses
-//! by two and a look at the clock; everything else takes a lock that no user's code ever
-//! runs under.
+//! This module drives it: a closed breaker admits by one atomic load (`published`), an open
+//! one refuses by two and a look at the clock. A result that decides nothing is counted by
+//! one atomic exchange (`inbox`), or not even that. Everything else takes a lock that no
+//! user's code ever runs under.
 
+mod batch;
 mod builder;
 mod classify;
+#[cfg(test)]
+mod driven;
 mod events;
+mod inbox;
 #[cfg(test)]
 mod model;
 mod published;
+mod ring;
 mod shared;
 mod snapshot;
 mod state;

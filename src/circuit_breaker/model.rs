@@ -11,11 +11,11 @@ use super::window::{Counts, Outcome, Window};
 use crate::retry::{Backoff, Delays, Jitter};
 use crate::time::Instant;
 
-const START: Instant = Instant::from_nanos(1 << 60);
-const SECOND: Duration = Duration::from_secs(1);
-const OK: Option<Outcome> = Some(outcome(false, false));
-const FAILED: Option<Outcome> = Some(outcome(true, false));
-const SLOW: Option<Outcome> = Some(outcome(false, true));
+pub(super) const START: Instant = Instant::from_nanos(1 << 60);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const OK: Option<Outcome> = Some(outcome(false, false));
+pub(super) const FAILED: Option<Outcome> = Some(outcome(true, false));
+pub(super) const SLOW: Option<Outcome> = Some(outcome(false, true));
 const RULES: Rules = Rules {
     failure_rate: Some(0.5),
     slow_rate: Some(0.8),
@@ -37,7 +37,7 @@ fn constant(span: Duration) -> Backoff {
     Backoff::constant(span).max_delay(span).jitter(Jitter::None)
 }
 
-fn state_with(rules: Rules, window: Window, backoff: Backoff) -> State {
+pub(super) fn state_with(rules: Rules, window: Window, backoff: Backoff) -> State {
     State::new(rules, window.records(), OpenTimes::new(backoff, 7))
 }
 
@@ -369,11 +369,11 @@ fn a_ticket_settled_twice_does_no_harm() {
 }
 
 /// The slow, obvious reference: it keeps every call, every probe and every ticket.
-struct Model {
+pub(super) struct Model {
     rules: Rules,
     window: ModelWindow,
     spans: Vec<Duration>,
-    state: CircuitState,
+    pub(super) state: CircuitState,
     log: Vec<(u64, Outcome)>,
     row: u32,
     /// Openings since it was closed.
@@ -386,18 +386,18 @@ struct Model {
     since: Instant,
     /// The calls whose result still counts.
     live: HashSet<usize>,
-    events: Vec<(CircuitState, CircuitState, Cause)>,
+    pub(super) events: Vec<(CircuitState, CircuitState, Cause)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum ModelWindow {
+pub(super) enum ModelWindow {
     Calls(usize),
     /// In steps of this many nanoseconds.
     Time(u64),
 }
 
 impl Model {
-    fn new(rules: Rules, window: ModelWindow, backoff: Backoff) -> Self {
+    pub(super) fn new(rules: Rules, window: ModelWindow, backoff: Backoff) -> Self {
         Self {
             rules,
             window,
@@ -438,13 +438,13 @@ impl Model {
         self.ended.clear();
     }
 
-    fn order(&mut self, to: CircuitState) {
+    pub(super) fn order(&mut self, to: CircuitState) {
         if self.state != to || to == CircuitState::Closed {
             self.change(to, Cause::Operator);
         }
     }
 
-    fn admit(&mut self, call: usize, now: Instant) -> Result<(), Option<Duration>> {
+    pub(super) fn admit(&mut self, call: usize, now: Instant) -> Result<(), Option<Duration>> {
         match self.state {
             CircuitState::ForcedOpen => return Err(None),
             CircuitState::Open if now < self.until => return Err(Some(self.until.since(now))),
@@ -470,7 +470,7 @@ impl Model {
         Ok(())
     }
 
-    fn settle(&mut self, call: usize, outcome: Option<Outcome>, now: Instant) {
+    pub(super) fn settle(&mut self, call: usize, outcome: Option<Outcome>, now: Instant) {
         if !self.live.remove(&call) {
             return;
         }
@@ -542,7 +542,7 @@ impl Model {
         sums(&kept)
     }
 
-    fn look(&self, now: Instant, generation: u64) -> Look {
+    pub(super) fn look(&self, now: Instant, generation: u64) -> Look {
         let open = self.state == CircuitState::Open;
         Look {
             state: self.state,
@@ -604,7 +604,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn rules() -> impl Strategy<Value = Rules> {
+pub(super) fn rules() -> impl Strategy<Value = Rules> {
     (
         prop::option::weighted(0.7, 0.05..=1.0f64),
         prop::option::of(0.05..=1.0f64),
@@ -637,7 +637,12 @@ fn window() -> impl Strategy<Value = (Window, ModelWindow)> {
     ]
 }
 
-fn told(change: &StateChange) -> (CircuitState, CircuitState, Cause) {
+/// Whether a plain success need not be counted.
+fn is_quiet(state: &State) -> bool {
+    state.terms().is_some_and(|terms| terms.quiet)
+}
+
+pub(super) fn told(change: &StateChange) -> (CircuitState, CircuitState, Cause) {
     (change.from, change.to, change.cause)
 }
 
@@ -684,12 +689,12 @@ proptest! {
             };
             if let Some(((call, generation), outcome)) = settled {
                 let timeless = outcome == OK && matches!(model_window, ModelWindow::Calls(_));
-                let quiet = state.is_quiet().then(|| state.look(now));
+                let quiet = is_quiet(&state).then(|| state.look(now));
                 state.settle(generation, outcome, if timeless { Instant::NEVER } else { now });
                 model.settle(call, outcome, now);
                 if let Some(before) = quiet.filter(|_| outcome == OK) {
                     prop_assert_eq!(state.look(now), before);
-                    prop_assert!(state.is_quiet());
+                    prop_assert!(is_quiet(&state));
                 }
                 made.extend(state.take_change());
             }

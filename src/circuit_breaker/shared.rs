@@ -2,29 +2,33 @@
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::classify::Measure;
 use super::events::{CircuitState, Outbox, StateChange};
+use super::inbox::Inbox;
 use super::published::Published;
 use super::snapshot::CircuitSnapshot;
 use super::state::{State, wait};
+use super::window::Outcome;
 use crate::error::Refusal;
 use crate::observe;
 use crate::policy::End;
-use crate::sync::Lock;
+use crate::sync::{CacheLine, Lock};
 use crate::time::{self, Instant};
 
 pub(super) type Hook = Arc<dyn Fn(&StateChange) + Send + Sync>;
 
-/// What all handles of a breaker share.
+/// What all handles of a breaker share: what calls only read, and on lines of their own the
+/// word that results are counted in, and the state.
 pub(super) struct Shared {
     name: Arc<str>,
     pub(super) published: Published,
     measure: Measure,
-    pub(super) core: Lock<Core>,
     hook: Option<Hook>,
+    inbox: Inbox,
+    pub(super) core: CacheLine<Lock<Core>>,
 }
 
 #[derive(Debug)]
@@ -50,11 +54,12 @@ impl Shared {
             name,
             published: Published::new(&state),
             measure,
-            core: Lock::new(Core {
+            hook,
+            inbox: Inbox::new(state.terms()),
+            core: CacheLine::new(Lock::new(Core {
                 state,
                 outbox: Outbox::default(),
-            }),
-            hook,
+            })),
         }
     }
 
@@ -68,7 +73,7 @@ impl Shared {
 
     pub(super) fn snapshot(&self) -> CircuitSnapshot {
         let now = time::now();
-        self.core.lock().state.look(now).into()
+        self.change(|state| state.look(now)).into()
     }
 
     #[inline]
@@ -119,12 +124,9 @@ impl Shared {
             generation,
             started,
         } = *ticket;
-        let word = self.published.word();
-        // Generations only grow: a late result stays late.
-        let late = word.generation() != generation;
-        if late || word.state() == CircuitState::Disabled {
+        let Some(state) = self.state_since(generation) else {
             return;
-        }
+        };
         let needs_time = self.measure.needs_time(end);
         let now = if needs_time { time::now() } else { UNREAD };
         let ran = match started {
@@ -132,27 +134,74 @@ impl Shared {
             _ => now.since(started),
         };
         let outcome = self.measure.outcome(end, ran);
-        let changes_nothing = match (word.state(), outcome) {
-            (CircuitState::HalfOpen, _) => false,
-            (_, None) => true,
-            // Exact, not a short cut: when the word was read the window was full of plain
-            // successes, and one more would have taken the place of its like.
-            (_, Some(outcome)) => word.is_quiet() && outcome.is_plain_success(),
-        };
-        if !changes_nothing {
-            self.change(|state| state.settle(generation, outcome, now));
+        // A probe that does not count gives its place back.
+        if outcome.is_some() || state == CircuitState::HalfOpen {
+            self.record(generation, outcome, now);
         }
     }
 
-    /// Works on the state under its lock, publishes the result, then tells the hook.
-    pub(super) fn change<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
-        let (result, delivers) = {
-            let mut core = self.core.lock();
-            let result = work(&mut core.state);
-            // Every change of state begins a generation, and so changes the word.
-            let delivers = self.published.update(&core.state) && self.queue(&mut core);
-            (result, delivers)
+    /// The state since this generation; `None` if it counts nothing, or no more.
+    #[inline]
+    pub(super) fn state_since(&self, generation: u64) -> Option<CircuitState> {
+        let word = self.published.word();
+        // Generations only grow: a late result stays late.
+        let counts = word.generation() == generation && word.state() != CircuitState::Disabled;
+        counts.then(|| word.state())
+    }
+
+    #[inline]
+    pub(super) fn record(&self, generation: u64, outcome: Option<Outcome>, now: Instant) {
+        if !self.count(generation, outcome, now) {
+            self.decide(generation, outcome, now);
+        }
+    }
+
+    /// Counts what decides nothing; `false` if the state has to be told.
+    #[inline]
+    pub(super) fn count(&self, generation: u64, outcome: Option<Outcome>, now: Instant) -> bool {
+        let over = self.measure.timed_window && self.inbox.is_over(now);
+        outcome.is_some_and(|outcome| !over && self.inbox.put(generation, outcome))
+    }
+
+    #[cold]
+    pub(super) fn decide(&self, generation: u64, outcome: Option<Outcome>, mut now: Instant) {
+        // A plain success opens nothing.
+        if now == UNREAD && !outcome.is_some_and(Outcome::is_plain_success) {
+            now = time::now();
+        }
+        let mut core = self.core.lock();
+        let counts = || self.count(generation, outcome, now);
+        // Others may have made room by now. Else we do, while they go on: with two threads and
+        // one failure in five, shutting the inbox each time took six times as long.
+        if !counts() && !(self.makes_room(&mut core.state) && counts()) {
+            self.work(core, |state| state.settle(generation, outcome, now));
+        }
+    }
+
+    /// Tells the state what was counted; `false` where nothing can be.
+    fn makes_room(&self, state: &mut State) -> bool {
+        let Some(batch) = self.inbox.take() else {
+            return false;
         };
+        state.catch_up(batch);
+        self.inbox.renew(state.terms());
+        true
+    }
+
+    /// Works on the state under its lock.
+    pub(super) fn change<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        self.work(self.core.lock(), work)
+    }
+
+    /// Works on the state when it has been told what was counted; publishes the result, then
+    /// tells the hook.
+    fn work<R>(&self, mut core: MutexGuard<'_, Core>, work: impl FnOnce(&mut State) -> R) -> R {
+        core.state.catch_up(self.inbox.shut());
+        let result = work(&mut core.state);
+        // Every change of state begins a generation, and so changes the word.
+        let delivers = self.published.update(&core.state) && self.queue(&mut core);
+        self.inbox.open(core.state.terms());
+        drop(core);
         if delivers {
             self.deliver();
         }

@@ -6,10 +6,14 @@
 //! - Half-open: `out + ended.calls <= probes`, and `ended.calls < probes`.
 //! - Nothing opens on a plain success: it only dilutes the rates.
 //! - Each operation changes the state at most once.
+//! - What is counted by its [`Terms`] behind its back, and told to it by `catch_up` before
+//!   anything else, would have changed nothing but the counts.
 
 use std::time::Duration;
 
+use super::batch::Batch;
 use super::events::{Cause, CircuitState, StateChange};
+use super::inbox::{MOST_ROOM, Terms};
 use super::window::{Counts, Outcome, Records};
 use crate::retry::{Backoff, BackoffDelays, Delays};
 use crate::time::Instant;
@@ -169,10 +173,52 @@ impl State {
         }
     }
 
-    /// Whether a plain success would change nothing at all.
-    pub(super) fn is_quiet(&self) -> bool {
-        let counts = matches!(self.phase, Phase::Closed | Phase::MetricsOnly);
-        counts && self.records.is_full_of_plain_successes()
+    /// What may be counted without asking; `None` if nothing.
+    pub(super) fn terms(&self) -> Option<Terms> {
+        let room = match self.phase {
+            Phase::Closed => self.room(),
+            Phase::MetricsOnly => MOST_ROOM,
+            _ => return None,
+        };
+        Some(Terms {
+            generation: self.generation,
+            quiet: self.records.is_full_of_plain_successes(),
+            room,
+            until: self.records.until(),
+        })
+    }
+
+    /// How many more failures or slow calls certainly do not open it, however many plain
+    /// successes end among them. Far from a limit it need not be exact; near one, each is
+    /// asked about.
+    fn room(&self) -> u32 {
+        let certain = |calls: &u32| self.worst_case(*calls).is_none();
+        let room = [MOST_ROOM, MOST_ROOM / 2, 1].into_iter().find(certain);
+        room.unwrap_or(0)
+    }
+
+    /// What so many more calls could break, if each failed, was slow, and came next. Plain
+    /// successes only dilute that; but they may be what makes up the minimum.
+    fn worst_case(&self, more: u32) -> Option<Cause> {
+        let now = self.records.latest_counts();
+        let more_calls = u64::from(more);
+        let of = (now.calls + more_calls).min(self.records.capacity());
+        let of = of.max(self.rules.minimum_calls.into());
+        let counts = Counts {
+            calls: of,
+            failures: now.failures + more_calls,
+            slow: now.slow + more_calls,
+        };
+        let in_a_row = self.in_a_row.saturating_add(more);
+        self.rules.broken_by(counts, of, in_a_row, u32::MAX)
+    }
+
+    /// Records what was counted by the latest terms.
+    pub(super) fn catch_up(&mut self, batch: Batch) {
+        if !batch.is_empty() {
+            self.records.extend(batch);
+            self.in_a_row = batch.failed_in_a_row(self.in_a_row);
+        }
     }
 
     /// What the latest operation changed, to be told exactly once.

@@ -749,12 +749,12 @@ fn ends(work: impl FnOnce() + Send + 'static) -> bool {
 #[test]
 fn a_healthy_and_an_open_breaker_take_no_lock() {
     let breaker = small().build().unwrap();
-    for _ in 0..4 {
+    for _ in 0..256 {
         breaker.try_acquire().unwrap().settle(End::Success);
     }
     let work = |breaker: CircuitBreaker, settles: bool| {
         move || {
-            for _ in 0..100 {
+            for _ in 0..1_000 {
                 if let (Ok(permit), true) = (breaker.try_acquire(), settles) {
                     permit.settle(End::Success);
                 }

@@ -2,25 +2,27 @@
 //!
 //! Invariants:
 //! - The sums are those of what is stored; nothing is ever added up anew.
-//! - Recording costs the same however many records there are: the ring replaces one record,
-//!   the buckets drop at most [`BUCKETS`] sums and keep no single record.
+//! - Recording costs the same however many records there are: the ring replaces as many as
+//!   it is given, the buckets drop at most [`BUCKETS`] sums and keep no single record.
 
 use std::mem;
 use std::time::Duration;
 
+use super::batch::Batch;
+use super::ring::Ring;
 use crate::config::{ConfigError, require};
 use crate::time::{Instant, nanos};
 
 /// How many steps a window of time slides in.
 pub(super) const BUCKETS: usize = 32;
-/// Two bytes a call: a window must not become a memory leak by a slip of the pen.
+/// Two bits a call: a window must not become a memory leak by a slip of the pen.
 const MOST_CALLS: u32 = 1_000_000;
 
 /// Over which calls the rates are computed.
 ///
 /// # Algorithm
 ///
-/// [`Window::calls`] keeps a ring of outcomes (two bytes a call): each new one pushes out
+/// [`Window::calls`] keeps a ring of outcomes (two bits a call): each new one pushes out
 /// the oldest. [`Window::time`] keeps 32 buckets, each with the sums of a 32nd of the span;
 /// a call is forgotten with its whole bucket, at an age between 31/32 of the span and the
 /// span. Either costs the same per call however many calls it holds.
@@ -109,21 +111,16 @@ impl Counts {
         self.slow += u64::from(outcome.slow);
     }
 
-    fn remove(&mut self, outcome: Outcome) {
-        self.calls -= 1;
-        self.failures -= u64::from(outcome.failed);
-        self.slow -= u64::from(outcome.slow);
+    fn plus(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.failures += other.failures;
+        self.slow += other.slow;
     }
 
     fn subtract(&mut self, other: Self) {
         self.calls -= other.calls;
         self.failures -= other.failures;
         self.slow -= other.slow;
-    }
-
-    /// All were plain successes (or there were none).
-    pub(super) fn is_clean(self) -> bool {
-        self.failures == 0 && self.slow == 0
     }
 }
 
@@ -137,20 +134,52 @@ pub(super) enum Records {
 impl Records {
     /// A ring does not look at the time.
     pub(super) fn record(&mut self, outcome: Outcome, now: Instant) {
+        if let Self::Time(buckets) = self {
+            buckets.advance(now);
+        }
+        self.extend(Batch::of(outcome));
+    }
+
+    /// Records calls that ended before [`until`](Self::until).
+    pub(super) fn extend(&mut self, batch: Batch) {
         match self {
-            Self::Calls(ring) => ring.record(outcome),
-            Self::Time(buckets) => buckets.record(outcome, now),
+            Self::Calls(ring) => ring.record(batch),
+            Self::Time(buckets) => buckets.record(batch.counts()),
         }
     }
 
     /// The sums of what is not forgotten by `now`.
     pub(super) fn counts(&mut self, now: Instant) -> Counts {
         match self {
-            Self::Calls(ring) => ring.counts,
+            Self::Calls(ring) => ring.counts(),
             Self::Time(buckets) => {
                 buckets.advance(now);
                 buckets.counts
             }
+        }
+    }
+
+    /// The sums as they were when it was last told the time.
+    pub(super) fn latest_counts(&self) -> Counts {
+        match self {
+            Self::Calls(ring) => ring.counts(),
+            Self::Time(buckets) => buckets.counts,
+        }
+    }
+
+    /// The most calls that it can hold.
+    pub(super) fn capacity(&self) -> u64 {
+        match self {
+            Self::Calls(ring) => ring.size() as u64,
+            Self::Time(_) => u64::MAX,
+        }
+    }
+
+    /// Until when nothing is forgotten but by new calls: the end of the running step.
+    pub(super) fn until(&self) -> Instant {
+        match self {
+            Self::Calls(_) => Instant::NEVER,
+            Self::Time(buckets) => Instant::from_nanos(buckets.end),
         }
     }
 
@@ -165,50 +194,9 @@ impl Records {
     /// equal one.
     pub(super) fn is_full_of_plain_successes(&self) -> bool {
         match self {
-            Self::Calls(ring) => ring.outcomes.len() == ring.size && ring.counts.is_clean(),
+            Self::Calls(ring) => ring.is_full_of_plain_successes(),
             Self::Time(_) => false,
         }
-    }
-}
-
-/// The latest `size` outcomes.
-#[derive(Debug)]
-pub(super) struct Ring {
-    size: usize,
-    outcomes: Vec<Outcome>,
-    /// The oldest, once the ring is full.
-    next: usize,
-    counts: Counts,
-}
-
-impl Ring {
-    fn new(size: usize) -> Self {
-        Self {
-            size,
-            outcomes: Vec::with_capacity(size),
-            next: 0,
-            counts: Counts::default(),
-        }
-    }
-
-    fn record(&mut self, outcome: Outcome) {
-        self.counts.add(outcome);
-        if self.outcomes.len() < self.size {
-            self.outcomes.push(outcome);
-            return;
-        }
-        let oldest = mem::replace(&mut self.outcomes[self.next], outcome);
-        self.counts.remove(oldest);
-        self.next += 1;
-        if self.next == self.size {
-            self.next = 0;
-        }
-    }
-
-    fn clear(&mut self) {
-        self.outcomes.clear();
-        self.next = 0;
-        self.counts = Counts::default();
     }
 }
 
@@ -238,10 +226,10 @@ impl Buckets {
         }
     }
 
-    fn record(&mut self, outcome: Outcome, now: Instant) {
-        self.advance(now);
-        self.counts.add(outcome);
-        self.sums[place(self.step)].add(outcome);
+    /// Into the running step.
+    fn record(&mut self, counts: Counts) {
+        self.counts.plus(counts);
+        self.sums[place(self.step)].plus(counts);
     }
 
     /// Moves on to the step of `now`; returns how many sums it had to look at.
@@ -296,6 +284,11 @@ mod tests {
         Buckets::new(span)
     }
 
+    fn record(buckets: &mut Buckets, outcome: Outcome, now: Instant) {
+        buckets.advance(now);
+        buckets.record(Batch::of(outcome).counts());
+    }
+
     /// Trap 12.
     #[test]
     fn a_ring_forgets_the_oldest_call_with_each_new_one() {
@@ -318,7 +311,7 @@ mod tests {
             // A border of steps, so that the offset is one within a step.
             let border = Instant::from_nanos(100_000_000 * 9_000);
             let at = |ms| border.saturating_add(Duration::from_millis(ms));
-            buckets.record(FAILED, at(offset));
+            record(&mut buckets, FAILED, at(offset));
             buckets.advance(at(3_199));
             assert_eq!(buckets.counts.failures, 1, "offset {offset}");
             buckets.advance(at(3_200));
@@ -335,7 +328,7 @@ mod tests {
             let mut now = START;
             let mut most = 0;
             for _ in 0..records {
-                buckets.record(FAILED, now);
+                record(&mut buckets, FAILED, now);
                 now = now.saturating_add(step);
                 most = most.max(buckets.advance(now));
             }
@@ -351,8 +344,12 @@ mod tests {
     #[test]
     fn a_clock_that_goes_backwards_loses_and_doubles_nothing() {
         let mut buckets = buckets(Duration::from_secs(32));
-        buckets.record(FAILED, START.saturating_add(Duration::from_secs(5)));
-        buckets.record(FAILED, START);
+        record(
+            &mut buckets,
+            FAILED,
+            START.saturating_add(Duration::from_secs(5)),
+        );
+        record(&mut buckets, FAILED, START);
         assert_eq!(buckets.counts.failures, 2);
         buckets.advance(START.saturating_add(Duration::from_secs(4)));
         assert_eq!(buckets.counts.failures, 2);
@@ -361,8 +358,8 @@ mod tests {
     #[test]
     fn the_longest_span_forgets_nothing_and_overflows_nothing() {
         let mut buckets = buckets(Duration::MAX);
-        buckets.record(FAILED, START);
-        buckets.record(FAILED, Instant::from_nanos(u64::MAX - 1));
+        record(&mut buckets, FAILED, START);
+        record(&mut buckets, FAILED, Instant::from_nanos(u64::MAX - 1));
         assert_eq!(buckets.counts.calls, 2);
     }
 
@@ -376,28 +373,53 @@ mod tests {
         (any::<bool>(), any::<bool>()).prop_map(|(failed, slow)| Outcome { failed, slow })
     }
 
+    /// One call, or a row that fits into few batches.
+    fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
+        let rarely = prop_oneof![20 => Just(Outcome::default()), 1 => outcome()];
+        prop_oneof![
+            prop::collection::vec(outcome(), 1..20),
+            prop::collection::vec(rarely, 1..300),
+        ]
+    }
+
+    /// In as few batches as they fit into, or singly where there is only one.
+    fn record_all(ring: &mut Records, outcomes: &[Outcome]) {
+        if let [outcome] = outcomes {
+            return ring.record(*outcome, START);
+        }
+        let mut batch = Batch::default();
+        for outcome in outcomes {
+            batch = batch.with(*outcome).unwrap_or_else(|| {
+                ring.extend(batch);
+                Batch::of(*outcome)
+            });
+        }
+        ring.extend(batch);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
 
         #[test]
         fn a_ring_holds_what_a_queue_of_the_latest_calls_holds(
-            size in 1..9u32,
-            outcomes in prop::collection::vec(prop::option::weighted(0.97, outcome()), 0..60),
+            size in prop_oneof![1..9u32, 1..200u32],
+            steps in prop::collection::vec(prop::option::weighted(0.97, outcomes()), 0..60),
         ) {
             let mut ring = ring(size);
             let mut model: VecDeque<Outcome> = VecDeque::new();
-            for outcome in outcomes {
-                if let Some(outcome) = outcome {
-                    ring.record(outcome, START);
-                    model.push_back(outcome);
+            for outcomes in steps {
+                if let Some(outcomes) = outcomes {
+                    record_all(&mut ring, &outcomes);
+                    model.extend(outcomes);
                 } else {
                     ring.clear();
                     model.clear();
                 }
-                if model.len() > size as usize {
+                while model.len() > size as usize {
                     model.pop_front();
                 }
                 prop_assert_eq!(ring.counts(START), sums(model.iter()));
+                prop_assert_eq!(ring.latest_counts(), sums(model.iter()));
                 let full = model.len() == size as usize;
                 let plain = model.iter().all(|outcome| outcome.is_plain_success());
                 prop_assert_eq!(ring.is_full_of_plain_successes(), full && plain);
@@ -418,7 +440,7 @@ mod tests {
                 now = now.saturating_add_signed(moved);
                 latest = latest.max(now);
                 let step = latest / WIDTH;
-                buckets.record(outcome, Instant::from_nanos(now));
+                record(&mut buckets, outcome, Instant::from_nanos(now));
                 model.push((step, outcome));
                 let kept = model.iter().filter(|(of, _)| of + BUCKETS as u64 > step);
                 prop_assert_eq!(buckets.counts, sums(kept.map(|(_, outcome)| outcome)));
