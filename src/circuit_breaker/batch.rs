@@ -49,7 +49,7 @@ impl Batch {
     pub(super) fn with(self, outcome: Outcome) -> Option<Self> {
         let full = self.0 >> CALLS >= u64::from(MOST) || self.0 & OLDEST != 0;
         let history = (self.0 & HISTORY) << 1;
-        (!full).then(|| Self((self.0 & !HISTORY) + ONE_CALL | history | marks(outcome)))
+        (!full).then(|| Self(((self.0 & !HISTORY) + ONE_CALL) | history | marks(outcome)))
     }
 
     pub(super) fn is_empty(self) -> bool {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -270,7 +271,7 @@ fn a_result_counts_in_its_own_generation_or_not_at_all() {
         };
         let workers = [scope.spawn(work), scope.spawn(work)];
         let mut seen = Vec::new();
-        while !workers.iter().all(|worker| worker.is_finished()) {
+        while !workers.iter().all(ScopedJoinHandle::is_finished) {
             driven.shared.change(|state| {
                 let look = state.look(START);
                 seen.push((look.generation, look.counts.calls));

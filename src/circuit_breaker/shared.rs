@@ -173,9 +173,10 @@ impl Shared {
         let counts = || self.count(generation, outcome, now);
         // Others may have made room by now. Else we do, while they go on: with two threads and
         // one failure in five, shutting the inbox each time took six times as long.
-        if !counts() && !(self.makes_room(&mut core.state) && counts()) {
-            self.work(core, |state| state.settle(generation, outcome, now));
+        if counts() || (self.makes_room(&mut core.state) && counts()) {
+            return;
         }
+        self.work(core, |state| state.settle(generation, outcome, now));
     }
 
     /// Tells the state what was counted; `false` where nothing can be.
