@@ -262,8 +262,9 @@ impl<C> CircuitBreakerBuilder<C> {
         };
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let open_times = OpenTimes::new(self.open_times, seed);
+        let limit = self.slow_calls.map(|(_, limit)| time::nanos(limit));
         let measure = Measure {
-            slower_than: self.slow_calls.map(|(_, limit)| limit),
+            slower_than: limit.unwrap_or(Measure::NEVER_SLOW),
             cancelled: self.cancelled,
             timed_window: self.window.capacity().is_none(),
         };

@@ -1,7 +1,5 @@
 //! How a call counts: by its result, or by how it ended without one.
 
-use std::time::Duration;
-
 use super::window::Outcome;
 use crate::classify::Decision;
 use crate::policy::End;
@@ -52,20 +50,26 @@ pub enum Cancelled {
 /// How an end counts: the settings that it takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measure {
-    /// The limit above which a call is slow, where that is asked for.
-    pub(super) slower_than: Option<Duration>,
+    /// The nanoseconds above which a call is slow; [`NEVER_SLOW`](Self::NEVER_SLOW) where that
+    /// is not asked for.
+    pub(super) slower_than: u64,
     pub(super) cancelled: Cancelled,
     /// Whether the window is one of time.
     pub(super) timed_window: bool,
 }
 
 impl Measure {
+    /// Nothing takes longer.
+    pub(super) const NEVER_SLOW: u64 = u64::MAX;
+
     /// Whether a call's start has to be known.
+    #[inline]
     pub(super) fn times_calls(&self) -> bool {
-        self.slower_than.is_some()
+        self.slower_than != Self::NEVER_SLOW
     }
 
     /// Whether the time has to be known to count this end.
+    #[inline]
     pub(super) fn needs_time(&self, end: End) -> bool {
         let counts = match end {
             End::Success | End::Failure | End::Panicked => true,
@@ -75,14 +79,19 @@ impl Measure {
         counts && (self.timed_window || self.times_calls())
     }
 
-    /// What counts of a call that ended like this after having `ran` so long.
-    pub(super) fn outcome(&self, end: End, ran: Duration) -> Option<Outcome> {
-        let slow = self.slower_than.is_some_and(|limit| ran > limit);
-        let failed = match (end, self.cancelled) {
-            (End::Success, _) => false,
-            (End::Failure | End::Panicked, _) | (End::Cancelled, Cancelled::Failure) => true,
-            (End::Cancelled, Cancelled::Slow) if slow => true,
-            (End::Ignored | End::Cancelled, _) => return None,
+    /// What counts of a call that ended like this after having run for so many nanoseconds.
+    #[inline]
+    pub(super) fn outcome(&self, end: End, ran: u64) -> Option<Outcome> {
+        let slow = ran > self.slower_than;
+        let failed = match end {
+            End::Success => false,
+            End::Failure | End::Panicked => true,
+            End::Cancelled => match self.cancelled {
+                Cancelled::Failure => true,
+                Cancelled::Slow if slow => true,
+                Cancelled::Slow | Cancelled::Ignore => return None,
+            },
+            End::Ignored => return None,
         };
         Some(Outcome { failed, slow })
     }
@@ -92,11 +101,11 @@ impl Measure {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    const SECOND: u64 = 1_000_000_000;
 
     fn measure(cancelled: Cancelled) -> Measure {
         Measure {
-            slower_than: Some(SECOND),
+            slower_than: SECOND,
             cancelled,
             timed_window: false,
         }
@@ -151,7 +160,7 @@ mod tests {
     #[test]
     fn the_time_is_read_only_where_it_counts() {
         let plain = Measure {
-            slower_than: None,
+            slower_than: Measure::NEVER_SLOW,
             ..measure(Cancelled::Ignore)
         };
         let timed = Measure {

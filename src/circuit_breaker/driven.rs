@@ -12,6 +12,7 @@ use super::batch::{DEPTH, MOST};
 use super::classify::{Cancelled, Measure};
 use super::events::{CircuitState, StateChange};
 use super::model::{FAILED, Model, ModelWindow, OK, SECOND, SLOW, START, rules, state_with, told};
+use super::published::Word;
 use super::shared::Shared;
 use super::state::{Look, Rules, State};
 use super::window::{Outcome, Window};
@@ -26,7 +27,7 @@ struct Driven {
 impl Driven {
     fn new(state: State, timed_window: bool) -> Self {
         let measure = Measure {
-            slower_than: None,
+            slower_than: Measure::NEVER_SLOW,
             cancelled: Cancelled::Ignore,
             timed_window,
         };
@@ -48,9 +49,9 @@ impl Driven {
     }
 
     fn settle(&self, generation: u64, outcome: Option<Outcome>, now: Instant) {
-        let state = self.shared.state_since(generation);
-        let counts = |state| outcome.is_some() || state == CircuitState::HalfOpen;
-        if state.is_some_and(counts) {
+        let word = self.shared.word_of(generation);
+        let counts = |word: Word| outcome.is_some() || word.is(CircuitState::HalfOpen);
+        if word.is_some_and(counts) {
             self.shared.record(generation, outcome, now);
         }
     }

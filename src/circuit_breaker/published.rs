@@ -27,30 +27,46 @@ impl Word {
         Self(bits(state.state()) | (state.generation() << 3))
     }
 
+    /// Whether every call passes, without asking.
+    #[inline]
+    pub(super) fn lets_pass(self) -> bool {
+        self.0 & STATE <= bits(LAST_TO_PASS)
+    }
+
+    #[inline]
+    pub(super) fn is(self, state: CircuitState) -> bool {
+        self.0 & STATE == bits(state)
+    }
+
     pub(super) fn state(self) -> CircuitState {
-        match self.0 & 7 {
+        match self.0 & STATE {
             0 => CircuitState::Closed,
-            1 => CircuitState::Open,
-            2 => CircuitState::HalfOpen,
-            3 => CircuitState::ForcedOpen,
-            4 => CircuitState::Disabled,
-            _ => CircuitState::MetricsOnly,
+            1 => CircuitState::MetricsOnly,
+            2 => CircuitState::Disabled,
+            3 => CircuitState::HalfOpen,
+            4 => CircuitState::Open,
+            _ => CircuitState::ForcedOpen,
         }
     }
 
+    #[inline]
     pub(super) fn generation(self) -> u64 {
         self.0 >> 3
     }
 }
 
+const STATE: u64 = 7;
+const LAST_TO_PASS: CircuitState = CircuitState::Disabled;
+
+/// Those that let every call pass come first.
 const fn bits(state: CircuitState) -> u64 {
     match state {
         CircuitState::Closed => 0,
-        CircuitState::Open => 1,
-        CircuitState::HalfOpen => 2,
-        CircuitState::ForcedOpen => 3,
-        CircuitState::Disabled => 4,
-        CircuitState::MetricsOnly => 5,
+        CircuitState::MetricsOnly => 1,
+        CircuitState::Disabled => 2,
+        CircuitState::HalfOpen => 3,
+        CircuitState::Open => 4,
+        CircuitState::ForcedOpen => 5,
     }
 }
 
@@ -85,6 +101,7 @@ impl Published {
     }
 
     /// The latest state.
+    #[inline]
     pub(super) fn word(&self) -> Word {
         // Acquire pairs with the Release in `update`.
         Word(self.word.load(Ordering::Acquire))
@@ -109,6 +126,9 @@ mod tests {
             for generation in [0, 1, 1 << 60] {
                 let word = Word(bits(state) | (generation << 3));
                 assert_eq!((word.state(), word.generation()), (state, generation));
+                let passes = [Closed, Disabled, MetricsOnly].contains(&state);
+                assert_eq!(word.lets_pass(), passes);
+                assert!(word.is(state) && !(word.is(Open) && state != Open));
             }
         }
     }

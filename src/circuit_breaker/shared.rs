@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::classify::Measure;
 use super::events::{CircuitState, Outbox, StateChange};
 use super::inbox::Inbox;
-use super::published::Published;
+use super::published::{Published, Word};
 use super::snapshot::CircuitSnapshot;
 use super::state::{State, wait};
 use super::window::Outcome;
@@ -79,25 +79,21 @@ impl Shared {
     #[inline]
     pub(super) fn admit(&self) -> Result<CircuitTicket, Refusal> {
         let word = self.published.word();
-        match word.state() {
-            CircuitState::Closed | CircuitState::MetricsOnly => {
-                let times_calls = self.measure.times_calls();
-                let started = if times_calls { time::now() } else { UNREAD };
-                Ok(CircuitTicket {
-                    generation: word.generation(),
-                    started,
-                })
-            }
-            CircuitState::Disabled => Ok(CircuitTicket {
-                generation: word.generation(),
-                started: UNREAD,
-            }),
-            CircuitState::Open | CircuitState::ForcedOpen => self.admit_when_over(),
-            CircuitState::HalfOpen => self.ask(time::now()),
+        if !word.lets_pass() {
+            return self.admit_by_time(word);
         }
+        let times_calls = self.measure.times_calls();
+        Ok(CircuitTicket {
+            generation: word.generation(),
+            started: if times_calls { time::now() } else { UNREAD },
+        })
     }
 
-    fn admit_when_over(&self) -> Result<CircuitTicket, Refusal> {
+    /// Asks the state, unless it is open for a while yet.
+    fn admit_by_time(&self, word: Word) -> Result<CircuitTicket, Refusal> {
+        if word.is(CircuitState::HalfOpen) {
+            return self.ask(time::now());
+        }
         let until = self.published.open_until();
         if until == Instant::NEVER {
             return Err(refusal(None));
@@ -120,33 +116,27 @@ impl Shared {
 
     #[inline]
     pub(super) fn settle(&self, ticket: &CircuitTicket, end: End) {
-        let CircuitTicket {
-            generation,
-            started,
-        } = *ticket;
-        let Some(state) = self.state_since(generation) else {
+        let Some(word) = self.word_of(ticket.generation) else {
             return;
         };
         let needs_time = self.measure.needs_time(end);
         let now = if needs_time { time::now() } else { UNREAD };
-        let ran = match started {
-            UNREAD => Duration::ZERO,
-            _ => now.since(started),
-        };
+        // Zero where the start was not measured.
+        let ran = now.as_nanos().saturating_sub(ticket.started.as_nanos());
         let outcome = self.measure.outcome(end, ran);
         // A probe that does not count gives its place back.
-        if outcome.is_some() || state == CircuitState::HalfOpen {
-            self.record(generation, outcome, now);
+        if outcome.is_some() || word.is(CircuitState::HalfOpen) {
+            self.record(ticket.generation, outcome, now);
         }
     }
 
-    /// The state since this generation; `None` if it counts nothing, or no more.
+    /// The state of this generation; `None` if it counts nothing, or no more.
     #[inline]
-    pub(super) fn state_since(&self, generation: u64) -> Option<CircuitState> {
+    pub(super) fn word_of(&self, generation: u64) -> Option<Word> {
         let word = self.published.word();
         // Generations only grow: a late result stays late.
-        let counts = word.generation() == generation && word.state() != CircuitState::Disabled;
-        counts.then(|| word.state())
+        let counts = word.generation() == generation && !word.is(CircuitState::Disabled);
+        counts.then_some(word)
     }
 
     #[inline]
