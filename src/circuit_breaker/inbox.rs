@@ -212,3 +212,114 @@ impl Word {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: Outcome = Outcome {
+        failed: false,
+        slow: false,
+    };
+    const FAILED: Outcome = Outcome {
+        failed: true,
+        slow: false,
+    };
+    const TERMS: Terms = Terms {
+        generation: 5,
+        quiet: false,
+        room: 3,
+        until: Instant::NEVER,
+    };
+
+    fn inbox(terms: Terms) -> Inbox {
+        Inbox::new(Some(terms))
+    }
+
+    fn taken(inbox: &Inbox) -> (u64, u64) {
+        let batch = inbox.shut();
+        (batch.calls(), batch.failed())
+    }
+
+    #[test]
+    fn failures_ask_when_there_is_no_room_and_successes_do_not() {
+        let inbox = inbox(TERMS);
+        assert!((0..3).all(|_| inbox.put(5, FAILED)));
+        assert!(!inbox.put(5, FAILED));
+        assert!(inbox.put(5, OK));
+        assert_eq!(taken(&inbox), (4, 0b1110));
+    }
+
+    #[test]
+    fn a_shut_inbox_and_one_of_another_generation_count_nothing() {
+        let inbox = inbox(TERMS);
+        assert!(
+            [0, 4, 6, 5 + (1 << 23)]
+                .iter()
+                .all(|of| !inbox.put(*of, OK))
+        );
+        assert_eq!(taken(&inbox), (0, 0));
+        assert!([0, 5].iter().all(|of| !inbox.put(*of, OK)));
+        assert_eq!((inbox.take(), taken(&inbox)), (None, (0, 0)));
+        inbox.open(None);
+        assert!(!inbox.put(5, OK));
+        inbox.open(Some(TERMS));
+        assert!(inbox.put(5, OK));
+    }
+
+    /// Every bit of the word belongs to one thing.
+    #[test]
+    fn a_large_generation_and_the_most_room_leave_the_rest_alone() {
+        let generation = u64::MAX >> 3;
+        let inbox = inbox(Terms {
+            generation,
+            room: u32::MAX,
+            ..TERMS
+        });
+        assert!((0..MOST_ROOM).all(|_| inbox.put(generation, FAILED)));
+        assert!(!inbox.put(generation, FAILED));
+        assert_eq!(taken(&inbox), (7, 0b111_1111));
+    }
+
+    #[test]
+    fn a_quiet_inbox_counts_from_its_first_failure_on() {
+        let inbox = inbox(Terms {
+            quiet: true,
+            ..TERMS
+        });
+        assert!((0..1_000).all(|_| inbox.put(5, OK)));
+        assert!(inbox.put(5, FAILED) && inbox.put(5, OK));
+        assert_eq!(taken(&inbox), (2, 0b10));
+    }
+
+    #[test]
+    fn what_is_counted_while_the_state_is_told_uses_up_the_new_terms() {
+        let inbox = inbox(TERMS);
+        assert!(inbox.put(5, OK));
+        assert_eq!(inbox.take().map(Batch::calls), Some(1));
+        assert!(inbox.put(5, FAILED) && inbox.put(5, FAILED));
+        inbox.renew(Some(Terms {
+            quiet: true,
+            ..TERMS
+        }));
+        assert!(inbox.put(5, OK) && inbox.put(5, FAILED));
+        assert!(!inbox.put(5, FAILED));
+        assert_eq!(taken(&inbox), (5 - 1, 0b1101));
+        // Less room than what was counted meanwhile.
+        inbox.open(Some(TERMS));
+        inbox.take();
+        assert!(inbox.put(5, FAILED) && inbox.put(5, FAILED));
+        inbox.renew(Some(Terms { room: 1, ..TERMS }));
+        assert!(!inbox.put(5, FAILED) && inbox.put(5, OK));
+    }
+
+    #[test]
+    fn the_terms_end_with_their_time() {
+        let inbox = inbox(Terms {
+            until: Instant::from_nanos(9),
+            ..TERMS
+        });
+        assert!(!inbox.is_over(Instant::from_nanos(8)));
+        assert!(inbox.is_over(Instant::from_nanos(9)));
+    }
+}

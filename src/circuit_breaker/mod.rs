@@ -100,6 +100,15 @@ use state::State;
 ///
 /// A half-open breaker's probes are the first calls that come; nobody waits.
 ///
+/// # Threads
+///
+/// All clones share one state; nothing is sharded, and every count is exact: the breaker
+/// decides by all results that ended before, in one order. A closed breaker takes no lock for
+/// a call that decides nothing. Its result is one atomic exchange in a word that stands on
+/// cache lines of its own, and while the whole window is plain successes not even that. The
+/// lock is taken for failures near a limit, once in up to 254 calls to put what was counted
+/// into the window, for probes, orders and snapshots.
+///
 /// # Algorithm
 ///
 /// The states and the sliding windows are those of M. Nygard, "Release It!" (2007), as
