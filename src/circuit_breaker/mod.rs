@@ -15,6 +15,7 @@ mod events;
 mod inbox;
 #[cfg(test)]
 mod model;
+mod open_times;
 mod published;
 mod ring;
 mod shared;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::events::{Cause, CircuitState, StateChange};
-use super::state::{Look, OpenTimes, Rules, State, rate};
+use super::open_times::OpenTimes;
+use super::state::{Look, Rules, State, rate};
 use super::window::{Counts, Outcome, Window};
 use crate::retry::{Backoff, Delays, Jitter};
 use crate::time::Instant;

@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::batch::Batch;
 use super::events::{Cause, CircuitState, StateChange};
 use super::inbox::{MOST_ROOM, Terms};
+use super::open_times::OpenTimes;
 use super::window::{Counts, Outcome, Records};
-use crate::retry::{Backoff, BackoffDelays, Delays};
 use crate::time::Instant;
 
 /// When to open and when to close.
@@ -54,37 +54,6 @@ impl Rules {
 )]
 pub(super) fn rate(part: u64, of: u64) -> f64 {
     part as f64 / of as f64
-}
-
-/// How long to stay open each time.
-///
-/// Its randomness is a sequence that its seed determines.
-#[derive(Debug)]
-pub(super) struct OpenTimes {
-    backoff: Backoff,
-    seeds: fastrand::Rng,
-    delays: BackoffDelays,
-}
-
-impl OpenTimes {
-    pub(super) fn new(backoff: Backoff, seed: u64) -> Self {
-        let mut seeds = fastrand::Rng::with_seed(seed);
-        let delays = backoff.delays(|| seeds.u64(..));
-        Self {
-            backoff,
-            seeds,
-            delays,
-        }
-    }
-
-    fn next(&mut self) -> Duration {
-        self.delays.next().unwrap_or(Duration::MAX)
-    }
-
-    /// The breaker has closed: the growth begins anew, the jitter does not repeat itself.
-    fn restart(&mut self) {
-        self.delays = self.backoff.delays(|| self.seeds.u64(..));
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
