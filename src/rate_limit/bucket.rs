@@ -1,12 +1,13 @@
 //! The token bucket: pure, exact, told the time.
 //!
-//! A rate is a fraction, permits per period. The level is kept in units of one permit
-//! divided by the period in nanoseconds: one nanosecond adds `permits` units, one permit
-//! costs `period` units, and no fraction of a permit is ever lost or invented. (A floating
-//! level drifts; a level in whole permits loses what is left over at each look.)
+//! A rate is a fraction, permits per period in nanoseconds, in lowest terms. The level is
+//! kept in units of one permit divided by the lower number: one nanosecond adds as many units
+//! as the upper one says, one permit costs as many as the lower one, and no fraction of a
+//! permit is ever lost or invented. (A floating level drifts; a level in whole permits loses
+//! what is left over at each look.)
 //!
 //! Invariants:
-//! - `level <= burst * period`.
+//! - `level <= burst * cost`.
 //! - `at` never goes back. A reading of the clock that lies before it (two threads read the
 //!   clock and then take the lock in the other order) counts as `at`: it adds nothing, so
 //!   that no stretch of time is ever counted twice, and it takes nothing.
@@ -23,6 +24,9 @@ use crate::time::{self, Instant};
 pub(super) struct Rate {
     permits: u32,
     period: u64,
+    /// The units that a nanosecond adds, and those that a permit costs.
+    per_nano: u32,
+    cost: u64,
 }
 
 impl Rate {
@@ -34,8 +38,21 @@ impl Rate {
             per,
             "a period from 1 ns to 584 years",
         )?;
-        let period = time::nanos(per);
-        Ok(Self { permits, period })
+        Ok(Self::lowest(permits, time::nanos(per)))
+    }
+
+    fn lowest(permits: u32, period: u64) -> Self {
+        let (mut common, mut rest) = (period, u64::from(permits));
+        while rest > 0 {
+            (common, rest) = (rest, common % rest);
+        }
+        Self {
+            permits,
+            period,
+            // What divides the permits is no larger than they are.
+            per_nano: permits / u32::try_from(common).unwrap_or(1),
+            cost: period / common,
+        }
     }
 
     pub(super) fn permits(self) -> u32 {
@@ -46,12 +63,22 @@ impl Rate {
         Duration::from_nanos(self.period)
     }
 
+    /// The units that a nanosecond adds.
+    pub(super) fn per_nano(self) -> u32 {
+        self.per_nano
+    }
+
+    /// The units that a permit costs.
+    pub(super) fn cost(self) -> u64 {
+        self.cost
+    }
+
     fn units(self, permits: u64) -> u128 {
-        u128::from(permits) * u128::from(self.period)
+        u128::from(permits) * u128::from(self.cost)
     }
 
     fn added_in(self, nanos: u64) -> u128 {
-        u128::from(nanos) * u128::from(self.permits)
+        u128::from(nanos) * u128::from(self.per_nano)
     }
 }
 
@@ -89,7 +116,7 @@ impl Bucket {
 
     /// The whole permits in it.
     pub(super) fn available(&self) -> u32 {
-        let whole = self.level / u128::from(self.rate.period);
+        let whole = self.level / u128::from(self.rate.cost);
         u32::try_from(whole).unwrap_or(u32::MAX)
     }
 
@@ -124,17 +151,16 @@ impl Bucket {
 
     /// When it is full, if nothing more is taken.
     pub(super) fn full_at(&self) -> Instant {
-        let missing = self.capacity() - self.level;
-        self.at.saturating_add(self.time_for(missing))
+        self.at.saturating_add(self.time_for(self.missing()))
     }
 
     /// Changes the rate from [`at`](Self::at) on. The permits in the bucket stay, down to
     /// the last unit of the new rate: less is lost than one nanosecond adds.
     pub(super) fn set_rate(&mut self, rate: Rate) {
-        let old = u128::from(self.rate.period);
+        let (old, new) = (u128::from(self.rate.cost), u128::from(rate.cost));
         let (whole, part) = (self.level / old, self.level % old);
-        // Both periods are below 2^64 and a whole is at most the burst: nothing overflows.
-        self.level = whole * u128::from(rate.period) + part * u128::from(rate.period) / old;
+        // Both costs are below 2^64 and a whole is at most the burst: nothing overflows.
+        self.level = whole * new + part * new / old;
         self.rate = rate;
     }
 
@@ -144,12 +170,24 @@ impl Bucket {
         self.level = self.level.min(self.capacity());
     }
 
-    fn capacity(&self) -> u128 {
+    /// The units that are missing until it is full.
+    pub(super) fn missing(&self) -> u128 {
+        self.capacity() - self.level
+    }
+
+    /// The units in it when it is full.
+    pub(super) fn capacity(&self) -> u128 {
         self.rate.units(self.burst.into())
     }
 
+    /// Goes on from what it became elsewhere: so much is missing at that time.
+    pub(super) fn resume(&mut self, missing: u128, at: Instant) {
+        self.level = self.capacity().saturating_sub(missing);
+        self.at = at;
+    }
+
     fn time_for(&self, units: u128) -> Duration {
-        let nanos = units.div_ceil(u128::from(self.rate.permits));
+        let nanos = units.div_ceil(u128::from(self.rate.per_nano));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -353,6 +391,32 @@ mod tests {
         #[test]
         fn nor_while_rate_and_burst_change(steps in prop::collection::vec(step(), 0..32)) {
             obeys_the_law(&steps, true)?;
+        }
+
+        /// The parts of a permit are as fine as they must be: one for each nanosecond of the
+        /// period, as in the rate's own terms, gives the same answers.
+        #[test]
+        fn lowest_terms_change_no_answer(
+            (permits, period, common) in (1..=1u32 << 16, 1..=1u64 << 40, 1..1u32 << 15),
+            burst in prop_oneof![1..9u32, 1..=u32::MAX],
+            moves in prop::collection::vec((0..1u64 << 41, any::<u32>()), 0..16),
+        ) {
+            let (permits, period) = (permits * common, period * u64::from(common));
+            let mut bucket = Bucket::new(rate(permits, period), burst, at(0));
+            let one = u128::from(period);
+            let rim = u128::from(burst) * one;
+            let (mut level, mut clock) = (rim, 0);
+            for (by, n) in moves {
+                clock += by;
+                level = (level + u128::from(by) * u128::from(permits)).min(rim);
+                let n = n % burst.saturating_add(1);
+                let cost = u128::from(n) * one;
+                prop_assert_eq!(try_take(&mut bucket, n, clock), cost <= level);
+                level -= if cost <= level { cost } else { 0 };
+                prop_assert_eq!(u128::from(bucket.available()), level / one);
+                let wait = cost.saturating_sub(level).div_ceil(permits.into()).min(u64::MAX.into());
+                prop_assert_eq!(bucket.wait_for(n.into()).as_nanos(), wait);
+            }
         }
 
         /// Nothing is withheld either: a level in plain fractions agrees with each decision.

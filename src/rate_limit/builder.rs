@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use super::bucket::{Bucket, Rate};
 use super::keyed::KeyedRateLimiterBuilder;
-use super::state::State;
 use super::{RateLimiter, Shared};
 use crate::config::{ConfigError, Value, require};
 use crate::policy::IntoPolicy;
-use crate::sync::Lock;
 use crate::time::{self, Instant};
 
 /// Builds a [`RateLimiter`]; its text has the table of defaults.
@@ -108,9 +106,7 @@ impl Limits {
     pub(super) fn limiter(self, now: Instant) -> RateLimiter {
         let bucket = Bucket::new(self.rate, self.burst, now);
         RateLimiter {
-            shared: Arc::new(Shared {
-                state: Lock::new(State::new(bucket)),
-            }),
+            shared: Arc::new(Shared::new(bucket)),
             permits: self.permits,
             max_wait: self.max_wait,
         }

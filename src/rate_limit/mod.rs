@@ -1,12 +1,15 @@
 //! A limit on how many calls start in a time: an exact token bucket with a fair queue.
 //!
-//! The arithmetic is in `bucket`, the decisions are in `state`, one limiter for each key is
-//! in `keyed`.
+//! The arithmetic is in `bucket`, the decisions are in `state`. While nobody waits, a call
+//! comes in through `door` without a lock, by a number that stands for the bucket on a
+//! `scale`. One limiter for each key is in `keyed`.
 
 mod acquire;
 mod bucket;
 mod builder;
+mod door;
 mod keyed;
+mod scale;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,8 @@ use crate::error::Refusal;
 use crate::policy::{Admission, CallContext, End, Gate, Judge};
 use crate::sync::{Key, Lock, wake_all};
 use crate::time::{self, Instant, Timer};
-use bucket::Rate;
+use bucket::{Bucket, Rate};
+use door::Door;
 use state::{Ask, Place, State};
 
 /// Lets only so many calls start in a time; more wait in order of arrival, or are refused
@@ -65,6 +69,15 @@ use state::{Ask, Place, State};
 /// needs. One who waits but is never polled keeps its claim, and the burst of the others is
 /// smaller by as much, until a second after its maximum wait; then it is refused.
 ///
+/// # Threads
+///
+/// One bucket, shared by all clones and threads; nothing is sharded, and every count is
+/// exact. While nobody waits, a call exchanges one atomic word on a cache line of its own,
+/// and takes no lock. While someone waits, and for a bucket too large for such a word (more
+/// than 36 years' worth of a rate whose permits are whole nanoseconds apart, or a rate that
+/// in lowest terms has more than 4 194 304 permits in its nanoseconds, such as 999 999 937 a
+/// second), each call takes a lock.
+///
 /// # Algorithm
 ///
 /// A token bucket (Turner 1986; as a conformance test: ITU-T I.371), in whole numbers: the
@@ -98,24 +111,50 @@ pub struct RateLimiter {
 
 #[derive(Debug)]
 struct Shared {
+    door: Door,
     state: Lock<State<Waker>>,
 }
 
 impl Shared {
+    fn new(bucket: Bucket) -> Self {
+        let door = Door::new();
+        door.open(&bucket);
+        let state = Lock::new(State::new(bucket));
+        Self { door, state }
+    }
+
+    /// The way in for all who do not wait yet: one clock reading, and no lock while nobody
+    /// waits.
+    #[inline]
+    fn try_take(&self, permits: u32, now: Instant) -> Result<(), Refusal> {
+        match self.door.try_take(permits, now) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(retry_after)) => Err(Refusal::RateLimited { retry_after }),
+            None => self.ask_to_take(permits, now),
+        }
+    }
+
+    #[cold]
+    fn ask_to_take(&self, permits: u32, now: Instant) -> Result<(), Refusal> {
+        self.ask(|state| state.try_take(permits, now))
+    }
+
     /// Asks the state, and wakes whom it names once the lock is free.
     fn ask<R>(&self, ask: impl FnOnce(&mut State<Waker>) -> R) -> R {
-        let (answer, wake) = {
-            let mut state = self.state.lock();
-            (ask(&mut state), state.take_wakers())
-        };
+        let (answer, wake) = self.ask_quietly(ask);
         wake_all(wake);
         answer
     }
 
-    /// The way in for all who do not wait yet: one clock reading, one lock.
-    #[inline]
-    fn try_take(&self, permits: u32, now: Instant) -> Result<(), Refusal> {
-        self.ask(|state| state.try_take(permits, now))
+    /// Asks the state behind the shut door. Returns those who are to be woken.
+    fn ask_quietly<R>(&self, ask: impl FnOnce(&mut State<Waker>) -> R) -> (R, Vec<Waker>) {
+        let mut state = self.state.lock();
+        self.door.shut(state.bucket_mut());
+        let answer = ask(&mut state);
+        if !state.has_queue() {
+            self.door.open(state.bucket());
+        }
+        (answer, state.take_wakers())
     }
 }
 
@@ -168,6 +207,7 @@ impl RateLimiter {
     /// # Errors
     ///
     /// [`Refusal::RateLimited`] or [`Refusal::TooLarge`].
+    #[inline]
     pub fn try_acquire(&self, permits: u32) -> Result<(), Refusal> {
         self.shared.try_take(permits, time::now())
     }

@@ -17,6 +17,10 @@ use crate::time::Instant;
 /// When a key that is in use is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// While the table is less than half full, a key is looked at so long after it may have become
+/// idle: one that comes back every now and then is not made anew each time.
+const KEPT: Duration = Duration::from_secs(10);
+
 /// How many keys are looked at for each new one while there is room: more than one, so that
 /// the table shrinks back after a crowd.
 const LOOKS: usize = 2;
@@ -61,12 +65,12 @@ impl<K: Hash + Eq, V: Clone> Table<K, V> {
         self.entries.len()
     }
 
-    pub(super) fn get<Q>(&self, key: &Q) -> Option<V>
+    pub(super) fn get<Q>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.entries.get(key).cloned()
+        self.entries.get(key)
     }
 
     /// The value of a key, which is made if it is not known: `fresh` makes it. `idle` says
@@ -122,9 +126,14 @@ impl<K: Hash + Eq, V: Clone> Table<K, V> {
         forgotten: &mut Forgotten<K, V>,
     ) -> Result<(), Duration> {
         let mut looks = 0;
+        let kept = if self.entries.len() < self.max_keys / 2 {
+            KEPT
+        } else {
+            Duration::ZERO
+        };
         while let Some((&(noted, _), key)) = self.order.first_key_value() {
             let room = self.entries.len() < self.max_keys;
-            if room && (looks == LOOKS || noted > now) {
+            if room && (looks == LOOKS || noted.saturating_add(kept) > now) {
                 break;
             }
             let idle_at = self.entries.get(key).map_or(Some(now), |v| idle(v, now));

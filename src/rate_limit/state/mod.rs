@@ -99,8 +99,16 @@ impl<W> State<W> {
         &self.bucket
     }
 
+    pub(super) fn bucket_mut(&mut self) -> &mut Bucket {
+        &mut self.bucket
+    }
+
     pub(super) fn refill(&mut self, now: Instant) {
         self.bucket.refill(now);
+    }
+
+    pub(super) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// How many wait, and for how many permits.

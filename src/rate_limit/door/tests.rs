@@ -1,0 +1,240 @@
+//! The door against the bucket behind it, in one thread and in many.
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::Refusal;
+use crate::rate_limit::Shared;
+use crate::rate_limit::bucket::Rate;
+use crate::rate_limit::state::{Ask, Place, State};
+
+fn rate(permits: u32, nanos: u64) -> Rate {
+    Rate::new(permits, Duration::from_nanos(nanos)).unwrap()
+}
+
+fn at(nanos: u64) -> Instant {
+    Instant::from_nanos(nanos)
+}
+
+fn is_open(shared: &Shared) -> bool {
+    shared.door.hot.word.load(Ordering::Relaxed) & SHUT == 0
+}
+
+/// Puts someone into the queue who waits as long as it takes.
+fn enter(shared: &Shared, permits: u32, now: Instant) -> Place {
+    let until = Instant::NEVER;
+    shared.ask(|state| state.enter(Ask { permits, until }, now, &mut None))
+}
+
+#[test]
+fn it_is_open_while_nobody_waits_and_shut_while_someone_does() {
+    let shared = Shared::new(Bucket::new(rate(1, 10), 3, at(5)));
+    assert!(is_open(&shared));
+    assert_eq!(shared.try_take(3, at(5)), Ok(()));
+    let Place::Waits(key, due) = enter(&shared, 1, at(5)) else {
+        panic!("nothing is left");
+    };
+    assert_eq!(due, at(15));
+    assert!(!is_open(&shared));
+    assert!(shared.try_take(0, at(14)).is_err(), "nobody passes");
+    assert!(shared.try_take(1, at(24)).is_err());
+    let place = shared.ask(|state| state.check(key, 1, at(24), &mut None).0);
+    assert_eq!(place, Place::Taken);
+    assert!(is_open(&shared));
+}
+
+#[test]
+fn what_one_number_cannot_tell_keeps_it_shut_until_the_settings_change() {
+    let shared = Shared::new(Bucket::new(rate(u32::MAX, 1), 9, at(5)));
+    assert!(!is_open(&shared));
+    assert_eq!(shared.try_take(9, at(5)), Ok(()));
+    shared.ask(|state| state.set_rate(rate(1, 10), at(5)));
+    assert!(is_open(&shared));
+    let retry_after = Duration::from_nanos(10);
+    assert_eq!(
+        shared.try_take(1, at(5)),
+        Err(Refusal::RateLimited { retry_after })
+    );
+    shared.ask(|state| state.set_burst(u32::MAX, at(5)));
+    assert!(is_open(&shared));
+    shared.ask(|state| state.set_rate(rate(1, u64::MAX), at(15)));
+    assert!(!is_open(&shared));
+}
+
+/// Whoever decided by older settings does not get in.
+#[test]
+fn no_open_word_is_one_of_older_settings() {
+    let shared = Shared::new(Bucket::new(rate(1, 10), 3, at(5)));
+    let mut words = std::collections::HashSet::new();
+    for burst in 1..100 {
+        let (version, scale) = shared.door.scale.load();
+        let claim = scale.claim(1, at(5)).unwrap();
+        assert!(words.insert(shared.door.hot.word.load(Ordering::Relaxed)));
+        shared.ask(|state| state.set_burst(burst % 7 + 1, at(5)));
+        assert_eq!(shared.door.exchange(claim, version), None);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Take(u32),
+    TakeAny(u32),
+    /// The clock moves, also backwards.
+    Move(i64),
+    Leap(u64),
+    Rate(u32, u64),
+    Burst(u32),
+    Look,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let any_rate = prop_oneof![
+        (1..5u32, 1..8u64),
+        (1..=u32::MAX, 1..=u64::MAX),
+        (Just(1000), Just(1_000_000_000)),
+    ];
+    prop_oneof![
+        8 => (0..6u32).prop_map(Step::Take),
+        1 => any::<u32>().prop_map(Step::TakeAny),
+        6 => (-30..40i64).prop_map(Step::Move),
+        1 => (0..62u32, any::<u64>()).prop_map(|(bits, by)| Step::Leap(by >> (2 + bits))),
+        1 => any_rate.prop_map(|(n, p)| Step::Rate(n, p)),
+        1 => prop_oneof![1..6u32, 1..=u32::MAX].prop_map(Step::Burst),
+        1 => Just(Step::Look),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+
+    /// Traps 37, 38, 43: each answer is the one of the exact bucket, to the nanosecond.
+    #[test]
+    fn answers_like_the_bucket_behind_it(
+        (permits, nanos, burst) in prop_oneof![
+            (1..5u32, 1..8u64, 1..6u32),
+            (1..=u32::MAX, 1..=u64::MAX, 1..=u32::MAX),
+        ],
+        start in prop_oneof![Just(0), Just(1u64 << 60), any::<u64>()],
+        steps in prop::collection::vec(step(), 0..32),
+    ) {
+        let bucket = Bucket::new(rate(permits, nanos), burst, at(start));
+        let mut exact = State::<()>::new(bucket.clone());
+        let shared = Shared::new(bucket);
+        let mut now = start;
+        for step in steps {
+            match step {
+                Step::Take(n) | Step::TakeAny(n) => {
+                    prop_assert_eq!(shared.try_take(n, at(now)), exact.try_take(n, at(now)));
+                }
+                Step::Move(by) => now = now.saturating_add_signed(by),
+                Step::Leap(by) => now = now.saturating_add(by),
+                Step::Rate(n, p) => {
+                    exact.set_rate(rate(n, p), at(now));
+                    shared.ask(|state| state.set_rate(rate(n, p), at(now)));
+                }
+                Step::Burst(n) => {
+                    exact.set_burst(n, at(now));
+                    shared.ask(|state| state.set_burst(n, at(now)));
+                }
+                Step::Look => {
+                    let bucket = shared.ask(|state| state.bucket().clone());
+                    prop_assert_eq!(&bucket, exact.bucket());
+                }
+            }
+        }
+    }
+}
+
+/// A clock that all threads move, and that each of them reads a little wrong.
+struct Clock(AtomicU64);
+
+impl Clock {
+    fn read(&self, random: &mut fastrand::Rng) -> Instant {
+        let now = self.0.fetch_add(random.u64(0..20), Ordering::Relaxed);
+        at(now.saturating_sub(random.u64(0..50)))
+    }
+}
+
+const ROUNDS: u32 = 30_000;
+
+/// Trap 40: what was drained and never fills up again is refilled by time alone, so all that
+/// came is taken or still there, to the last unit, whatever else goes on.
+#[test]
+fn threads_with_skewed_clocks_neither_make_nor_lose_a_permit() {
+    const START: u64 = 1 << 60;
+    for seed in 0..4 {
+        let burst = u32::MAX;
+        let shared = Shared::new(Bucket::new(rate(3, 14), burst, at(START)));
+        shared.try_take(burst, at(START)).unwrap();
+        let clock = Clock(AtomicU64::new(START));
+        let taken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (shared, clock, taken) = (&shared, &clock, &taken);
+                let mut random = fastrand::Rng::with_seed(seed * 10 + thread);
+                scope.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        let (permits, now) = (random.u32(0..3), clock.read(&mut random));
+                        if shared.try_take(permits, now).is_ok() {
+                            taken.fetch_add(permits.into(), Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            scope.spawn(|| {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for round in 0..ROUNDS / 10 {
+                    let now = clock.read(&mut random);
+                    if round % 8 == 0 {
+                        // Settings that are measured by another scale, and hold as much.
+                        let burst = burst - round % 5;
+                        shared.ask(|state| state.set_burst(burst, now));
+                        continue;
+                    }
+                    match enter(&shared, 5000, now) {
+                        Place::Taken => drop(taken.fetch_add(5000, Ordering::Relaxed)),
+                        Place::Waits(key, _) => drop(shared.ask(|state| state.leave(key, now))),
+                        Place::Refused(refusal) => panic!("{refusal:?}"),
+                    }
+                }
+            });
+        });
+        let (last, left) = shared.ask(|state| {
+            let bucket = state.bucket();
+            (bucket.at(), bucket.capacity() - bucket.missing())
+        });
+        let came = u128::from(last.as_nanos() - START) * 3;
+        let taken = u128::from(taken.into_inner()) * 14;
+        assert!(taken > 0);
+        assert_eq!(taken + left, came);
+    }
+}
+
+/// Trap 36: from the moment someone waits until it leaves, no newcomer takes.
+#[test]
+fn nobody_comes_in_past_one_who_waits() {
+    let shared = Shared::new(Bucket::new(rate(1, u64::MAX >> 8), 1 << 20, at(0)));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = shared.try_take(1, at(1));
+                }
+            });
+        }
+        let available = || shared.ask(|state| state.bucket().available());
+        for _ in 0..ROUNDS / 10 {
+            let Place::Waits(key, _) = enter(&shared, 1 << 20, at(1)) else {
+                continue;
+            };
+            let before = available();
+            (0..50).for_each(|_| std::hint::spin_loop());
+            assert_eq!(available(), before);
+            shared.ask(|state| state.leave(key, at(1)));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
