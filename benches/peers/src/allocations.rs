@@ -14,14 +14,15 @@ static ON: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicI64 = AtomicI64::new(0);
+static PEAK: AtomicI64 = AtomicI64::new(0);
 
 /// What was allocated while the count was on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Count {
     pub(crate) allocations: u64,
     pub(crate) bytes: u64,
-    /// Allocated and not given back, in bytes.
-    pub(crate) live: i64,
+    /// The most bytes that were allocated and not given back at one time.
+    pub(crate) peak: i64,
 }
 
 /// Runs `f` and counts what is allocated meanwhile, by all threads.
@@ -29,13 +30,14 @@ pub(crate) fn counted<T>(f: impl FnOnce() -> T) -> (T, Count) {
     ALLOCATIONS.store(0, Relaxed);
     BYTES.store(0, Relaxed);
     LIVE.store(0, Relaxed);
+    PEAK.store(0, Relaxed);
     ON.store(true, Relaxed);
     let value = f();
     ON.store(false, Relaxed);
     let count = Count {
         allocations: ALLOCATIONS.load(Relaxed),
         bytes: BYTES.load(Relaxed),
-        live: LIVE.load(Relaxed),
+        peak: PEAK.load(Relaxed),
     };
     (value, count)
 }
@@ -44,7 +46,8 @@ fn came(size: usize) {
     if ON.load(Relaxed) {
         ALLOCATIONS.fetch_add(1, Relaxed);
         BYTES.fetch_add(size as u64, Relaxed);
-        LIVE.fetch_add(size as i64, Relaxed);
+        let live = LIVE.fetch_add(size as i64, Relaxed) + size as i64;
+        PEAK.fetch_max(live, Relaxed);
     }
 }
 

@@ -8,11 +8,22 @@
 //! ```
 
 mod allocations;
+mod calls;
+mod contended;
+mod floor;
+mod goals;
 mod growth;
+mod machine;
 mod meter;
+mod outcome;
+mod report;
+mod row;
+mod rows;
+mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::{fs, io};
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
@@ -21,7 +32,7 @@ const USAGE: &str = "\
 usage: cargo run --release -p mainstay-peers -- [growth] [options]
 
   --quick           fewer and shorter rounds, within a minute; leaves docs/ alone
-  --check           end with an error where a goal is missed
+  --check           end with an error where a goal is missed; leaves docs/ alone
   --only SUBSTRING  only rows whose name contains it; leaves docs/ alone
   --json PATH       where to write the figures (else target/peers.json)
 ";
@@ -52,6 +63,11 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// Only a whole run says enough.
+    fn writes_docs(&self) -> bool {
+        !self.quick && !self.check && self.only.is_none()
+    }
 }
 
 fn main() -> ExitCode {
@@ -60,12 +76,43 @@ fn main() -> ExitCode {
             growth::run(&options);
             ExitCode::SUCCESS
         }
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(options) => peers(&options),
         Err(error) => {
             eprintln!("{error}\n\n{USAGE}");
             ExitCode::from(2)
         }
     }
+}
+
+fn peers(options: &Options) -> ExitCode {
+    print!("{}", report::table::heading());
+    let findings = run::all(options);
+    println!("{}", report::table::details(&findings));
+    print!("{}", report::table::missed(&findings));
+    if let Err(error) = write(options, &findings) {
+        eprintln!("cannot write the figures: {error}");
+        return ExitCode::FAILURE;
+    }
+    if options.check && findings.missed().next().is_some() {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn write(options: &Options, findings: &run::Findings) -> io::Result<()> {
+    let root = machine::root();
+    let path = options.json.clone();
+    let path = path.unwrap_or_else(|| root.join("target/peers.json"));
+    let figures = report::json::json(findings);
+    fs::write(&path, format!("{figures:#}\n"))?;
+    println!("figures: {}", path.display());
+    if options.writes_docs() {
+        let docs = root.join("docs");
+        fs::write(docs.join("performance.svg"), report::svg::svg(findings))?;
+        let page = report::markdown::page(findings);
+        report::markdown::replace(&docs.join("PERFORMANCE.md"), "peers", &page)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -83,6 +130,8 @@ mod tests {
         assert_eq!(options.only.as_deref(), Some("limit"));
         assert_eq!(options.json, Some("a.json".into()));
         assert!(parse("growth --quick").expect("good ones").growth);
+        assert!(!options.writes_docs());
+        assert!(parse("").expect("good ones").writes_docs());
     }
 
     #[test]

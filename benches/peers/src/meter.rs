@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use crate::allocations::counted;
+use crate::calls::LONG;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -28,28 +29,33 @@ pub(crate) struct Effort {
     pub(crate) round: Duration,
     /// Rounds of two threads at once.
     pub(crate) contended: usize,
+    /// How long to go on when too few of these overlapped.
+    pub(crate) patience: Duration,
 }
 
 impl Effort {
     pub(crate) const FULL: Self = Self {
-        rounds: 61,
-        round: Duration::from_micros(1500),
-        contended: 201,
+        rounds: 41,
+        round: Duration::from_millis(1),
+        contended: 101,
+        patience: Duration::from_secs(3),
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 15,
-        round: Duration::from_micros(500),
-        contended: 61,
+        round: Duration::from_micros(400),
+        contended: 41,
+        patience: Duration::from_millis(500),
     };
 }
 
 /// What one call costs.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Sample {
     /// Nanoseconds.
     pub(crate) median: f64,
     pub(crate) p10: f64,
     pub(crate) min: f64,
+    /// Not a number where they were not counted.
     pub(crate) allocations: f64,
     pub(crate) bytes: f64,
     pub(crate) rounds: usize,
@@ -65,7 +71,8 @@ impl Sample {
             p10: at(rounds.len() / 10),
             min: at(0),
             rounds: rounds.len(),
-            ..Self::default()
+            allocations: f64::NAN,
+            bytes: f64::NAN,
         }
     }
 
@@ -97,7 +104,10 @@ impl Sample {
 
 /// Times an asynchronous body, in a task outside of tokio's cooperative budget.
 pub(crate) fn time<T>(effort: Effort, body: impl AsyncFnMut() -> T + Send + 'static) -> Sample {
-    measure(effort, &mut Looped::new(body), &runtime())
+    let (mut work, runtime) = (Looped::new(body, false), runtime());
+    let mut ready = Calibrated::new(effort, &mut work, &runtime, Clock::Thread, u64::MAX);
+    let rounds = (0..effort.rounds).map(|_| ready.round()).collect();
+    ready.sample(rounds)
 }
 
 /// Times a synchronous body, inside of a runtime's context.
@@ -105,17 +115,17 @@ pub(crate) fn time_sync<T>(effort: Effort, mut body: impl FnMut() -> T + Send + 
     time(effort, async move || body())
 }
 
-/// One entrant alone: calibrated, counted, timed.
-pub(crate) fn measure(effort: Effort, work: &mut dyn Work, runtime: &Runtime) -> Sample {
-    let mut entrant = Calibrated::new(effort, work, runtime);
-    let rounds = (0..effort.rounds).map(|_| entrant.round(work, runtime));
-    let rounds = rounds.collect();
-    entrant.sample(rounds)
-}
-
 /// A body that can be run so many times.
 pub(crate) trait Work: Send {
     fn run(&mut self, runtime: &Runtime, times: u64) -> Span;
+}
+
+/// What a round's time is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The thread's CPU time.
+    Thread,
+    Wall,
 }
 
 /// How long something took.
@@ -127,19 +137,41 @@ pub(crate) struct Span {
     pub(crate) cpu: u64,
 }
 
-/// How many calls make a round, and what one allocates.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Calibrated {
-    pub(crate) times: u64,
+impl Span {
+    pub(crate) fn nanos(&self, clock: Clock) -> u64 {
+        match clock {
+            Clock::Thread => self.cpu,
+            Clock::Wall => (self.end - self.start).as_nanos() as u64,
+        }
+    }
+}
+
+/// A body that is ready to be timed: how many calls make a round, and what one allocates.
+pub(crate) struct Calibrated<'a> {
+    work: &'a mut dyn Work,
+    runtime: &'a Runtime,
+    clock: Clock,
+    times: u64,
     allocations: f64,
     bytes: f64,
 }
 
-impl Calibrated {
-    pub(crate) fn new(effort: Effort, work: &mut dyn Work, runtime: &Runtime) -> Self {
-        let times = calibrate(effort.round, |times| work.run(runtime, times).cpu);
+impl<'a> Calibrated<'a> {
+    /// Rounds have at most so many calls.
+    pub(crate) fn new(
+        effort: Effort,
+        work: &'a mut dyn Work,
+        runtime: &'a Runtime,
+        clock: Clock,
+        at_most: u64,
+    ) -> Self {
+        let run = |times| work.run(runtime, times).nanos(clock);
+        let times = calibrate(effort.round, at_most, run);
         let (_, count) = counted(|| work.run(runtime, times));
         Self {
+            work,
+            runtime,
+            clock,
             times,
             allocations: count.allocations as f64 / times as f64,
             bytes: count.bytes as f64 / times as f64,
@@ -147,8 +179,9 @@ impl Calibrated {
     }
 
     /// Nanoseconds for one call.
-    pub(crate) fn round(&self, work: &mut dyn Work, runtime: &Runtime) -> f64 {
-        work.run(runtime, self.times).cpu as f64 / self.times as f64
+    pub(crate) fn round(&mut self) -> f64 {
+        let span = self.work.run(self.runtime, self.times);
+        span.nanos(self.clock) as f64 / self.times as f64
     }
 
     pub(crate) fn sample(&self, rounds: Vec<f64>) -> Sample {
@@ -161,15 +194,16 @@ impl Calibrated {
 }
 
 /// How many calls take about so long.
-fn calibrate(round: Duration, mut run: impl FnMut(u64) -> u64) -> u64 {
+pub(crate) fn calibrate(round: Duration, at_most: u64, mut run: impl FnMut(u64) -> u64) -> u64 {
     let wanted = round.as_nanos() as u64;
     let mut times = 1;
     loop {
         let took = run(times).max(1);
-        if took * 2 >= wanted || times > 1 << 40 {
-            return (times as f64 * wanted as f64 / took as f64).max(1.0) as u64;
+        if took * 2 >= wanted || times >= at_most {
+            let scaled = times as f64 * wanted as f64 / took as f64;
+            return (scaled as u64).clamp(1, at_most);
         }
-        times *= 3;
+        times = (times * 3).min(at_most);
     }
 }
 
@@ -180,23 +214,15 @@ fn calibrate(round: Duration, mut run: impl FnMut(u64) -> u64) -> u64 {
 pub(crate) struct Looped<F> {
     /// Lent to the task for a round.
     body: Option<F>,
-    /// Under tokio's cooperative budget?
+    /// Under tokio's cooperative budget, as a user's task is?
     budgeted: bool,
 }
 
 impl<F> Looped<F> {
-    pub(crate) fn new(body: F) -> Self {
+    pub(crate) fn new(body: F, budgeted: bool) -> Self {
         Self {
             body: Some(body),
-            budgeted: false,
-        }
-    }
-
-    /// As a user's task runs: it yields when its budget is used up.
-    pub(crate) fn budgeted(body: F) -> Self {
-        Self {
-            body: Some(body),
-            budgeted: true,
+            budgeted,
         }
     }
 }
@@ -237,6 +263,13 @@ async fn looped<T>(body: &mut impl AsyncFnMut() -> T, times: u64) -> Span {
 pub(crate) fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().expect("a runtime")
+}
+
+/// Leaves a timer in the runtime that is earlier than any of a row, and lets the runtime notice: an
+/// earliest timer wakes the driver, which costs more than all the rest.
+pub(crate) async fn keep_a_timer() {
+    tokio::spawn(tokio::time::sleep(LONG / 2));
+    tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
 /// Runs the future in a task: a waker of a task is cheaper than the one of `block_on`.
@@ -302,9 +335,13 @@ mod tests {
 
     #[test]
     fn calibration_comes_near() {
-        let times = calibrate(Duration::from_millis(1), |times| times * 50);
+        let times = calibrate(Duration::from_millis(1), u64::MAX, |times| times * 50);
         assert_eq!(times, 20_000);
-        assert_eq!(calibrate(Duration::from_millis(1), |_| 5_000_000), 1);
+        assert_eq!(
+            calibrate(Duration::from_millis(1), u64::MAX, |_| 5_000_000),
+            1
+        );
+        assert_eq!(calibrate(Duration::from_millis(1), 7, |times| times), 7);
     }
 
     #[test]

@@ -1,0 +1,129 @@
+//! Many futures, 64 at once: those that are ready, and those that yield once.
+
+use std::future::{Future, ready as now};
+use std::num::NonZeroUsize;
+
+use futures::stream::{self, StreamExt};
+use futures_buffered::BufferedStreamExt;
+use futures_concurrency::prelude::*;
+use mainstay::gather::gather;
+use tokio::task::JoinSet;
+
+use crate::calls::{item, sure, yielding as late};
+use crate::floor::gather::Gather;
+use crate::row::Row;
+
+const ITEMS: u64 = 10_000;
+const AT_ONCE: usize = 64;
+
+pub(super) fn ready(row: &mut Row) {
+    row.goal(4.0);
+    entrants(row, item);
+}
+
+pub(super) fn yielding(row: &mut Row) {
+    row.goal(30.0);
+    entrants(row, late);
+}
+
+fn entrants<F>(row: &mut Row, each: impl Fn(u64) -> F + Copy + Send + 'static)
+where
+    F: Future<Output = u64> + Send + 'static,
+{
+    row.calls = ITEMS;
+    row.budgeted = true;
+    row.note(
+        "All of it runs in one task, under tokio's cooperative budget, and collects every value. \
+         Ours collects results, tells panics apart, keeps the order of the source, and catches \
+         its breath so that other tasks get a turn. A JoinSet makes a task of each future, which \
+         may then run on other threads.",
+    );
+    row.floor("64 slots in one task", move || {
+        async move || Gather::new((0..ITEMS).map(each)).await
+    });
+    buffered(row, each);
+    concurrent(row, each);
+    in_tasks(row, each);
+    row.ours("gather, all outcomes in order", move || {
+        async move || {
+            gather((0..ITEMS).map(|n| sure(each(n))))
+                .limit(AT_ONCE)
+                .await
+        }
+    });
+    row.aside("mainstay", "gather, as finished, summed", move || {
+        async move || {
+            let source = (0..ITEMS).map(|n| sure(each(n)));
+            let all = gather(source).limit(AT_ONCE).as_finished();
+            all.fold(0, |sum, (_, one)| now(sum + one.unwrap_or(0)))
+                .await
+        }
+    });
+}
+
+fn buffered<F>(row: &mut Row, each: impl Fn(u64) -> F + Copy + Send + 'static)
+where
+    F: Future<Output = u64> + Send + 'static,
+{
+    let source = move || stream::iter((0..ITEMS).map(each));
+    row.peer("futures-buffered", "buffered_unordered", move || {
+        async move || {
+            let all = BufferedStreamExt::buffered_unordered(source(), AT_ONCE);
+            all.collect::<Vec<_>>().await
+        }
+    });
+    row.peer("futures-buffered", "buffered_ordered", move || {
+        async move || {
+            let all = BufferedStreamExt::buffered_ordered(source(), AT_ONCE);
+            all.collect::<Vec<_>>().await
+        }
+    });
+    row.peer("futures", "buffer_unordered", move || {
+        async move || source().buffer_unordered(AT_ONCE).collect::<Vec<_>>().await
+    });
+    row.peer("futures", "buffered", move || {
+        async move || source().buffered(AT_ONCE).collect::<Vec<_>>().await
+    });
+    row.aside("futures", "join_all, without a limit", move || {
+        async move || futures::future::join_all((0..ITEMS).map(each)).await
+    });
+}
+
+fn concurrent<F>(row: &mut Row, each: impl Fn(u64) -> F + Copy + Send + 'static)
+where
+    F: Future<Output = u64> + Send + 'static,
+{
+    row.peer("futures-concurrency", "co_stream with a limit", move || {
+        async move || {
+            let all = (0..ITEMS).collect::<Vec<_>>().into_co_stream();
+            let all = all.limit(NonZeroUsize::new(AT_ONCE)).map(each);
+            all.collect::<Vec<_>>().await
+        }
+    });
+    row.aside(
+        "futures-concurrency",
+        "Vec::join, without a limit",
+        move || async move || (0..ITEMS).map(each).collect::<Vec<_>>().join().await,
+    );
+}
+
+fn in_tasks<F>(row: &mut Row, each: impl Fn(u64) -> F + Copy + Send + 'static)
+where
+    F: Future<Output = u64> + Send + 'static,
+{
+    row.peer("tokio", "JoinSet, 64 at once", move || {
+        async move || {
+            let (mut tasks, mut values) = (JoinSet::new(), Vec::with_capacity(ITEMS as usize));
+            for n in 0..ITEMS {
+                if tasks.len() >= AT_ONCE {
+                    values.extend(tasks.join_next().await.and_then(Result::ok));
+                }
+                tasks.spawn(each(n));
+            }
+            while let Some(value) = tasks.join_next().await {
+                values.extend(value.ok());
+            }
+            values
+        }
+    });
+}
