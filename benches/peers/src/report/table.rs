@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{or_dash, short};
-use crate::goals::{self, Judgement};
+use crate::goals::{self, Judgement, Verdict};
 use crate::outcome::Outcome;
 use crate::row::Role;
 use crate::run::Findings;
@@ -56,7 +56,7 @@ pub(crate) fn details(findings: &Findings) -> String {
     text
 }
 
-/// What is missed, with the figures.
+/// What is missed, with the figures, and what could not be told.
 pub(crate) fn missed(findings: &Findings) -> String {
     let machine = findings.machine.scale();
     let mut text = String::new();
@@ -78,6 +78,14 @@ pub(crate) fn missed(findings: &Findings) -> String {
                 outcome.times,
             );
         }
+    }
+    let outcomes = findings.outcomes.iter();
+    for outcome in outcomes.filter(|one| findings.verdict(one) == Verdict::Unclear) {
+        let (name, threads) = (&outcome.name, outcome.threads);
+        let _ = writeln!(
+            text,
+            "unclear: {name} (x{threads}): the machine was too busy"
+        );
     }
     text
 }
