@@ -119,7 +119,7 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Finished<T, E>>, Payload>> {
-        self.driver.on_hold = !self.line.has_room(cx);
+        self.driver.hold(!self.line.has_room(cx));
         match panics::caught(|| self.driver.poll_finished(cx)) {
             Ok(polled) => polled.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),

@@ -11,6 +11,7 @@ use super::driver::Driver;
 use super::item::Item;
 use super::outcome::{Gathered, ItemError};
 use super::progress::Listen;
+use super::reorder::Reorder;
 use super::supply::Supply;
 use crate::error::Error;
 
@@ -22,8 +23,9 @@ use crate::error::Error;
 #[must_use = "a gather does nothing unless awaited"]
 pub struct Collect<F, H, R, O, T, E> {
     driver: Driver<F, H, R, O>,
-    /// By the numbers of their items. Each one that is pulled has one in the end.
-    outcomes: Vec<Option<Result<T, Error<E>>>>,
+    /// In the order of the source; those that came before their turn are kept apart.
+    outcomes: Vec<Result<T, Error<E>>>,
+    waiting: Reorder<Result<T, Error<E>>>,
 }
 
 // Nothing is pinned in it.
@@ -34,6 +36,7 @@ impl<F, H, R, O, T, E> Collect<F, H, R, O, T, E> {
         Self {
             driver,
             outcomes: Vec::new(),
+            waiting: Reorder::new(),
         }
     }
 }
@@ -48,27 +51,19 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gathered<T, E>> {
         let this = self.get_mut();
+        let (waiting, outcomes) = (&mut this.waiting, &mut this.outcomes);
+        this.driver.reserve(outcomes);
         ready!(this.driver.poll_each(cx, |(index, outcome)| {
-            place(&mut this.outcomes, index, outcome);
+            waiting.put_through(index, outcome, outcomes);
             ControlFlow::Continue(())
         }));
-        let outcomes = mem::take(&mut this.outcomes);
-        let all = outcomes.into_iter().flatten().collect();
+        let mut all = mem::take(outcomes);
+        // Somebody waits for good where a panic took an outcome away.
+        all.extend(waiting.rest());
         let cut = !this.driver.is_complete();
         let cut_after = cut.then_some(this.driver.settings().deadline);
         Poll::Ready(Gathered::new(all, cut_after))
     }
-}
-
-fn place<T>(outcomes: &mut Vec<Option<T>>, index: usize, outcome: T) {
-    if index == outcomes.len() {
-        outcomes.push(Some(outcome));
-        return;
-    }
-    if index > outcomes.len() {
-        outcomes.resize_with(index + 1, || None);
-    }
-    outcomes[index] = Some(outcome);
 }
 
 /// A gather that is awaited for every value, or the first error.
@@ -79,7 +74,8 @@ fn place<T>(outcomes: &mut Vec<Option<T>>, index: usize, outcome: T) {
 #[must_use = "a gather does nothing unless awaited"]
 pub struct TryAll<F, H, R, O, T, E> {
     driver: Driver<F, H, R, O>,
-    values: Vec<Option<T>>,
+    values: Vec<T>,
+    waiting: Reorder<T>,
     error: Option<ItemError<E>>,
 }
 
@@ -91,6 +87,7 @@ impl<F, H, R, O, T, E> TryAll<F, H, R, O, T, E> {
         Self {
             driver,
             values: Vec::new(),
+            waiting: Reorder::new(),
             error: None,
         }
     }
@@ -106,22 +103,25 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        let (waiting, values, first) = (&mut this.waiting, &mut this.values, &mut this.error);
+        this.driver.reserve(values);
         ready!(this.driver.poll_each(cx, |(index, outcome)| {
             match outcome {
                 // What ends after the first error is dropped: nobody wants it.
-                _ if this.error.is_some() => {}
-                Ok(value) => place(&mut this.values, index, value),
+                _ if first.is_some() => {}
+                Ok(value) => waiting.put_through(index, value, values),
                 Err(error) => {
-                    this.error = Some(ItemError::new(index, error));
+                    *first = Some(ItemError::new(index, error));
                     return ControlFlow::Break(());
                 }
             }
             ControlFlow::Continue(())
         }));
-        let values = mem::take(&mut this.values);
+        let mut values = mem::take(values);
+        values.extend(waiting.rest());
         match this.error.take().or_else(|| this.not_begun()) {
             Some(error) => Poll::Ready(Err(error)),
-            None => Poll::Ready(Ok(values.into_iter().flatten().collect())),
+            None => Poll::Ready(Ok(values)),
         }
     }
 }

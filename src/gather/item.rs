@@ -36,6 +36,7 @@ pub struct Weighted<Kind>(Kind);
 impl<Kind, O: IntoOperation<Kind>> IntoItem<Alone<Kind>> for O {
     type Operation = O::Operation;
 
+    #[inline]
     fn into_item(self) -> (u32, O::Operation) {
         (1, self.into_operation())
     }
@@ -44,6 +45,7 @@ impl<Kind, O: IntoOperation<Kind>> IntoItem<Alone<Kind>> for O {
 impl<Kind, O: IntoOperation<Kind>> IntoItem<Weighted<Kind>> for (u32, O) {
     type Operation = O::Operation;
 
+    #[inline]
     fn into_item(self) -> (u32, O::Operation) {
         (self.0, self.1.into_operation())
     }

@@ -35,61 +35,74 @@ impl fmt::Display for GatherProgress {
     }
 }
 
-/// The counts behind the events.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally(GatherProgress);
-
-impl Tally {
-    pub(super) fn expect(&mut self, total: Option<usize>) {
-        self.0.total = total.map(|total| total as u64);
-    }
-
-    pub(super) fn start(&mut self) {
-        self.0.started += 1;
-        self.0.running += 1;
-        self.0.total = self.0.total.filter(|total| *total >= self.0.started);
-    }
-
-    pub(super) fn finish(&mut self, failed: bool) {
-        self.0.finished += 1;
-        self.0.failed += u64::from(failed);
-        self.0.running -= 1;
-    }
-}
-
-/// Who is told of the progress: nobody, or a closure. Never implemented by hand.
+/// Who counts, and is told of the progress: nobody, or a closure. Never implemented by hand.
 pub trait Listen {
     #[doc(hidden)]
-    fn tell(&mut self, progress: &GatherProgress);
+    fn expect(&mut self, total: Option<usize>);
+    #[doc(hidden)]
+    fn start(&mut self);
+    #[doc(hidden)]
+    fn finish(&mut self, failed: bool);
+    /// Calls the closure with the counts as they are.
+    #[doc(hidden)]
+    fn tell(&mut self);
 }
 
-/// Nobody is told.
+/// Nobody is told, and nothing is counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 
 impl Listen for Silent {
     #[inline]
-    fn tell(&mut self, _: &GatherProgress) {}
+    fn expect(&mut self, _: Option<usize>) {}
+    #[inline]
+    fn start(&mut self) {}
+    #[inline]
+    fn finish(&mut self, _: bool) {}
+    #[inline]
+    fn tell(&mut self) {}
 }
 
 /// A closure is told.
-pub struct Told<F>(pub(super) F);
+pub struct Told<F> {
+    told: F,
+    counts: GatherProgress,
+}
+
+impl<F> Told<F> {
+    pub(super) fn new(told: F) -> Self {
+        Self {
+            told,
+            counts: GatherProgress::default(),
+        }
+    }
+}
 
 impl<F: FnMut(&GatherProgress)> Listen for Told<F> {
-    fn tell(&mut self, progress: &GatherProgress) {
-        (self.0)(progress);
+    fn expect(&mut self, total: Option<usize>) {
+        self.counts.total = total.map(|total| total as u64);
+    }
+
+    fn start(&mut self) {
+        let counts = &mut self.counts;
+        counts.started += 1;
+        counts.running += 1;
+        counts.total = counts.total.filter(|total| *total >= counts.started);
+    }
+
+    fn finish(&mut self, failed: bool) {
+        self.counts.finished += 1;
+        self.counts.failed += u64::from(failed);
+        self.counts.running -= 1;
+    }
+
+    fn tell(&mut self) {
+        (self.told)(&self.counts);
     }
 }
 
 impl<F> fmt::Debug for Told<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Told")
-    }
-}
-
-impl Tally {
-    #[inline]
-    pub(super) fn tell(&self, listener: &mut impl Listen) {
-        listener.tell(&self.0);
     }
 }

@@ -146,10 +146,17 @@ impl Ready {
         }
     }
 
+    /// Whether the gather is awake, and nobody was woken: a look only. What comes later is
+    /// found by `sleep`.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.hub.summary.load(Ordering::Relaxed) == AWAKE
+    }
+
     /// Begins a round if anybody was woken; of the timer and the source, which were.
     pub(super) fn begin_round(&mut self) -> u64 {
-        // A look first, which is cheaper; what comes later is found by `sleep`.
-        if self.hub.summary.load(Ordering::Relaxed) == AWAKE {
+        // A look first, which is cheaper.
+        if self.is_quiet() {
             return 0;
         }
         let marks = self.hub.summary.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
@@ -158,6 +165,13 @@ impl Ready {
         marks
     }
 
+    /// Whether there are seats at hand that this round has not named yet.
+    #[inline]
+    pub(super) fn is_in_hand(&self) -> bool {
+        self.seats != 0
+    }
+
+    #[inline]
     pub(super) fn is_round_over(&mut self) -> bool {
         while self.seats == 0 && self.groups != 0 {
             self.next_chunk();
@@ -166,6 +180,7 @@ impl Ready {
     }
 
     /// The next seat of this round.
+    #[inline]
     pub(super) fn next(&mut self) -> Option<usize> {
         if self.is_round_over() {
             return None;
@@ -176,6 +191,7 @@ impl Ready {
         Some((self.chunk - GROUPS) * SEATS + bit)
     }
 
+    #[inline(never)]
     fn next_chunk(&mut self) {
         if let Some(chunk) = self.chunks.get(self.chunk) {
             self.seats = chunk.woken.swap(0, Ordering::AcqRel);

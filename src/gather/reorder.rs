@@ -1,6 +1,7 @@
 //! Outcomes that came out of order, until their turn. Pure.
 
 use std::collections::VecDeque;
+use std::mem;
 
 /// Gives back in the order of their numbers what was put in in any order.
 ///
@@ -18,6 +19,35 @@ impl<T> Reorder<T> {
             next: 0,
             waiting: VecDeque::new(),
         }
+    }
+
+    /// Whether it is the turn of this number, and of no other after it: then it need not be
+    /// put in, and counts as taken.
+    #[inline(always)]
+    pub(super) fn pass(&mut self, number: usize) -> bool {
+        let passes = number == self.next && self.waiting.is_empty();
+        self.next += usize::from(passes);
+        passes
+    }
+
+    /// Puts a value in, and takes out to the end of `done` all whose turn it is.
+    #[inline(always)]
+    pub(super) fn put_through(&mut self, number: usize, value: T, done: &mut Vec<T>) {
+        if self.pass(number) {
+            done.push(value);
+        } else {
+            self.put(number, value);
+            self.take_all(done);
+        }
+    }
+
+    fn take_all(&mut self, done: &mut Vec<T>) {
+        done.extend(std::iter::from_fn(|| self.take()));
+    }
+
+    /// Takes out all that are left, whether it is their turn or not.
+    pub(super) fn rest(&mut self) -> impl Iterator<Item = T> {
+        mem::take(&mut self.waiting).into_iter().flatten()
     }
 
     /// The number whose turn it is.

@@ -47,7 +47,9 @@ pub(super) struct Seats {
     used: u64,
     taken: usize,
     all: Vec<Seat>,
+    /// The first free seat; the number of seats if there is none, with which the list ends.
     free: usize,
+    last_free: usize,
     oldest: usize,
     newest: usize,
 }
@@ -59,7 +61,8 @@ impl Seats {
             used: 0,
             taken: 0,
             all: Vec::new(),
-            free: NONE,
+            free: 0,
+            last_free: NONE,
             oldest: NONE,
             newest: NONE,
         }
@@ -69,10 +72,12 @@ impl Seats {
         self.taken
     }
 
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.used >= self.limit
     }
 
+    #[inline]
     pub(super) fn fit(&self, weight: u32) -> Fit {
         let weight = u64::from(weight);
         if weight > self.limit {
@@ -85,33 +90,28 @@ impl Seats {
     }
 
     /// The seat that will be taken next. A new one has the number of seats that there are.
+    #[inline]
     pub(super) fn next(&self) -> usize {
-        if self.free == NONE {
-            self.all.len()
-        } else {
-            self.free
-        }
+        self.free
     }
 
     /// Takes the [`next`](Self::next) seat, as the newest.
+    #[inline(always)]
     pub(super) fn take(&mut self, passenger: Passenger) -> usize {
-        let seat = self.next();
-        if seat == self.all.len() {
-            self.all.push(Seat {
-                passenger: None,
-                before: NONE,
-                behind: NONE,
-                linked: false,
-            });
-        } else {
-            self.free = self.all[seat].behind;
-        }
-        self.all[seat] = Seat {
+        let seat = self.free;
+        let taken = Seat {
             passenger: Some(passenger),
             before: self.newest,
             behind: NONE,
             linked: true,
         };
+        if let Some(free) = self.all.get_mut(seat) {
+            self.free = free.behind;
+            *free = taken;
+        } else {
+            self.all.push(taken);
+            self.free = self.all.len();
+        }
         match self.newest {
             NONE => self.oldest = seat,
             newest => self.all[newest].behind = seat,
@@ -122,6 +122,7 @@ impl Seats {
         seat
     }
 
+    #[inline(always)]
     pub(super) fn passenger(&self, seat: usize) -> Option<&Passenger> {
         self.all.get(seat)?.passenger.as_ref()
     }
@@ -138,6 +139,7 @@ impl Seats {
     }
 
     /// Takes it out of the order of starts: it is being ended, and keeps its seat meanwhile.
+    #[inline(always)]
     pub(super) fn unlink(&mut self, seat: usize) {
         let Seat {
             before,
@@ -160,12 +162,21 @@ impl Seats {
     }
 
     /// Frees a seat; who sat there.
+    #[inline(always)]
     pub(super) fn leave(&mut self, seat: usize) -> Option<Passenger> {
         let passenger = self.all.get(seat)?.passenger?;
         self.unlink(seat);
+        // The one that has been free for the longest time is the next, so that items which
+        // take turns keep their order: the seats of a round are named in theirs.
+        let end = self.all.len();
         self.all[seat].passenger = None;
-        self.all[seat].behind = self.free;
-        self.free = seat;
+        self.all[seat].behind = end;
+        if self.free == end {
+            self.free = seat;
+        } else {
+            self.all[self.last_free].behind = seat;
+        }
+        self.last_free = seat;
         self.used -= u64::from(passenger.weight);
         self.taken -= 1;
         Some(passenger)

@@ -31,6 +31,7 @@ impl Default for Settings {
 
 impl Settings {
     /// When the time of an item is up that starts now.
+    #[inline]
     pub(super) fn due(&self) -> Instant {
         if self.timeout == Duration::MAX {
             return Instant::NEVER;

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::item::{End, Item};
+use super::item::{End, Ended, Item};
 use crate::error::{Error, Progress};
 use crate::panics::{self, Payload};
 use crate::policy::CallContext;
@@ -31,11 +31,15 @@ pub(super) enum Cause {
 pub(super) type Finished<T, E> = (usize, Result<T, Error<E>>);
 
 /// What a poll of a slot gave. Unless it is pending, the slot is empty.
-pub(super) enum Polled<T, E> {
-    Pending,
-    Ready(Result<T, Error<E>>),
-    Cut(Progress<E>),
-    Panicked(Payload, Progress<E>),
+pub(super) type Polled<D, E> = Result<Poll<D>, Box<Crash<E>>>;
+
+type PolledItem<O> =
+    Polled<Result<<O as Item>::Output, Error<<O as Item>::Error>>, <O as Item>::Error>;
+
+/// A panic, and how far the item came.
+pub(super) struct Crash<E> {
+    pub(super) panic: Payload,
+    pub(super) progress: Progress<E>,
 }
 
 impl<O> Slot<O> {
@@ -48,65 +52,73 @@ impl<O> Slot<O> {
         }
     }
 
-    pub(super) fn fill(&mut self, item: O) {
-        self.item.as_mut().set(Some(item));
-    }
-
     /// Drops what is in it; the panic, if that panics.
+    #[inline(always)]
     pub(super) fn clear(&mut self) -> Option<Payload> {
         panics::caught(|| self.item.as_mut().set(None)).err()
     }
 }
 
 impl<O: Item> Slot<O> {
-    #[inline]
-    pub(super) fn poll(&mut self, call: &CallContext<'_>) -> Polled<O::Output, O::Error> {
+    /// Puts an item in, and polls it for the first time.
+    #[inline(always)]
+    pub(super) fn start(&mut self, item: O, call: &CallContext<'_>) -> PolledItem<O> {
+        self.drive(Some(item), call)
+    }
+
+    #[inline(always)]
+    pub(super) fn poll(&mut self, call: &CallContext<'_>) -> PolledItem<O> {
+        self.drive(None, call)
+    }
+
+    #[inline(always)]
+    fn drive(&mut self, new: Option<O>, call: &CallContext<'_>) -> PolledItem<O> {
         let mut cx = Context::from_waker(&self.waker);
-        let slot = &mut self.item;
-        // Kept outside: a panic in the item's drop must not drop the result while unwinding.
-        let mut result = None;
-        let panicked = panics::caught(|| {
-            let item = slot.as_mut().as_pin_mut();
-            if let Some(Poll::Ready(ready)) = item.map(|item| item.poll_item(call, &mut cx)) {
-                result = Some(ready);
-                slot.as_mut().set(None);
+        let mut slot = self.item.as_mut();
+        if new.is_some() {
+            if slot.is_some() {
+                std::mem::forget(new);
+                unreachable!("a free seat's slot is empty");
             }
-        });
-        match (panicked, result) {
-            (Ok(()), None) => Polled::Pending,
-            (Ok(()), Some(result)) => Polled::Ready(result),
-            (Err(panic), result) => self.after_panic(panic, result),
+            slot.set(new);
+        }
+        let item = slot.as_mut().as_pin_mut();
+        match panics::caught(|| item.map(|item| item.poll_item(call, &mut cx))) {
+            Ok(Some(Poll::Ready(result))) => match panics::caught(|| slot.set(None)) {
+                Ok(()) => Ok(Poll::Ready(result)),
+                Err(panic) => Err(self.after_panic(panic, Some(result))),
+            },
+            Ok(_) => Ok(Poll::Pending),
+            Err(panic) => Err(self.after_panic(panic, None)),
         }
     }
 
     /// Ends the item, or goes on with that.
-    pub(super) fn poll_end(&mut self) -> Polled<O::Output, O::Error> {
+    pub(super) fn poll_end(&mut self) -> Polled<Ended<O>, O::Error> {
         let mut cx = Context::from_waker(&self.waker);
-        let slot = &mut self.item;
-        let mut ended = None;
-        let panicked = panics::caught(|| {
-            let item = slot.as_mut().as_pin_mut();
-            if let Some(Poll::Ready(end)) = item.map(|item| item.poll_end(&mut cx)) {
-                ended = Some(end);
-                slot.as_mut().set(None);
-            }
-        });
-        match (panicked, ended) {
-            (Ok(()), None) => Polled::Pending,
-            (Ok(()), Some(End::Cut(progress))) => Polled::Cut(progress),
-            (Ok(()), Some(End::Itself(result))) => Polled::Ready(result),
-            (Err(panic), Some(End::Itself(result))) => self.after_panic(panic, Some(result)),
-            (Err(panic), _) => self.after_panic(panic, None),
+        let item = self.item.as_mut().as_pin_mut();
+        match panics::caught(|| item.map(|item| item.poll_end(&mut cx))) {
+            Ok(Some(Poll::Ready(end))) => match (self.clear(), end) {
+                (None, end) => Ok(Poll::Ready(end)),
+                (Some(panic), End::Itself(result)) => Err(self.after_panic(panic, Some(result))),
+                (Some(panic), End::Cut(_)) => Err(self.after_panic(panic, None)),
+            },
+            Ok(_) => Ok(Poll::Pending),
+            Err(panic) => Err(self.after_panic(panic, None)),
         }
     }
 
     /// Asks the item how far it came, and empties the slot.
     #[cold]
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "it is rare, and must be small"
+    )]
     fn after_panic(
         &mut self,
         panic: Payload,
         result: Option<Result<O::Output, Error<O::Error>>>,
-    ) -> Polled<O::Output, O::Error> {
+    ) -> Box<Crash<O::Error>> {
         let mut cx = Context::from_waker(&self.waker);
         let mut item = self.item.as_mut().as_pin_mut();
         let asked = panics::caught(|| item.as_mut().map(|item| item.as_mut().poll_end(&mut cx)));
@@ -121,7 +133,8 @@ impl<O: Item> Slot<O> {
             drop(panics::message(second));
         }
         let attempts = progress.attempts.max(1);
-        Polled::Panicked(panic, Progress::new(attempts, progress.last))
+        let progress = Progress::new(attempts, progress.last);
+        Box::new(Crash { panic, progress })
     }
 }
 

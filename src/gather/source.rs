@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
@@ -14,6 +14,13 @@ pub trait Source {
 
     /// Pulls the next item; nothing is pulled after `None`.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Item>>;
+
+    /// The same, for a source that may need no waker.
+    #[doc(hidden)]
+    #[inline]
+    fn pull<'w>(&mut self, waker: impl FnOnce() -> &'w Waker) -> Poll<Option<Self::Item>> {
+        self.poll_next(&mut Context::from_waker(waker()))
+    }
 
     /// How many items there are, if that is known exactly. Nothing relies on it.
     fn total(&self) -> Option<usize>;
@@ -59,6 +66,11 @@ impl<I: Iterator> Source for FromIter<I> {
 
     #[inline]
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
+    }
+
+    #[inline]
+    fn pull<'w>(&mut self, _: impl FnOnce() -> &'w Waker) -> Poll<Option<I::Item>> {
         Poll::Ready(self.0.next())
     }
 

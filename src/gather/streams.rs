@@ -1,7 +1,7 @@
 //! The gathers that are streams: as items finish, in order, in batches.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::mem;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -70,6 +70,19 @@ impl<F, H, R, O> Unpin for AsFinished<F, H, R, O> {}
 impl<F, H, R, O, T, E> Unpin for InOrder<F, H, R, O, T, E> {}
 impl<F, H, R, O, T, E> Unpin for Batches<F, H, R, O, T, E> {}
 
+/// The next item of a stream, with the stream's `poll_next` as its whole: a block around it would
+/// move each outcome once more.
+struct Next<'s, S>(&'s mut S);
+
+impl<S: Stream + Unpin> Future for Next<'_, S> {
+    type Output = Option<S::Item>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut *self.0).poll_next(cx)
+    }
+}
+
 impl<F, H, R, O> AsFinished<F, H, R, O> {
     pub(super) fn new(driver: Driver<F, H, R, O>) -> Self {
         Self { driver }
@@ -104,8 +117,12 @@ where
     H: Listen,
 {
     /// The next outcome; `None` when there is no further one.
-    pub async fn next(&mut self) -> Option<(usize, Result<T, Error<E>>)> {
-        poll_fn(|cx| self.driver.poll_finished(cx)).await
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it is a stream, which calls it so too"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Option<(usize, Result<T, Error<E>>)>> {
+        Next(self)
     }
 
     /// Whether the source was pulled to its end, every outcome is there, and the deadline for
@@ -124,6 +141,7 @@ where
 {
     type Item = (usize, Result<T, Error<E>>);
 
+    #[inline(always)]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().driver.poll_finished(cx)
     }
@@ -136,8 +154,12 @@ where
     H: Listen,
 {
     /// The next outcome; `None` when there is no further one.
-    pub async fn next(&mut self) -> Option<Result<T, Error<E>>> {
-        poll_fn(|cx| self.poll_head(cx)).await
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it is a stream, which calls it so too"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Option<Result<T, Error<E>>>> {
+        Next(self)
     }
 
     /// Whether the source was pulled to its end, every outcome is there, and the deadline for
@@ -153,6 +175,9 @@ where
         // Also with an outcome at hand: the others are driven whenever this is polled.
         let driven = loop {
             match self.driver.poll_finished(cx) {
+                Poll::Ready(Some((index, outcome))) if self.waiting.pass(index) => {
+                    return Poll::Ready(Some(outcome));
+                }
                 Poll::Ready(Some((index, outcome))) => {
                     self.waiting.put(index, outcome);
                     if self.waiting.is_ready() {
@@ -205,10 +230,7 @@ where
         let begun = self.waiting.next() - self.batch.len();
         self.driver.pull_until = begun.saturating_add(self.size);
         ready!(self.driver.poll_each(cx, |(index, outcome)| {
-            self.waiting.put(index, outcome);
-            while let Some(outcome) = self.waiting.take() {
-                self.batch.push(outcome);
-            }
+            self.waiting.put_through(index, outcome, &mut self.batch);
             ControlFlow::Continue(())
         }));
         let batch = mem::take(&mut self.batch);

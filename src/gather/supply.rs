@@ -1,7 +1,7 @@
 //! What a gather is fed by: a source, and how its items are put in flight.
 
 use std::marker::PhantomData;
-use std::task::{Context, Poll};
+use std::task::{Poll, Waker};
 
 use super::item::{IntoItem, Item, Launch, Limits};
 use super::source::Source;
@@ -25,7 +25,7 @@ pub trait Supply {
     type Item: Item;
 
     #[doc(hidden)]
-    fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<(u32, Self::Raw)>>;
+    fn pull<'w>(&mut self, waker: impl FnOnce() -> &'w Waker) -> Poll<Option<(u32, Self::Raw)>>;
     #[doc(hidden)]
     fn launch(&self, raw: Self::Raw, limits: Limits) -> Self::Item;
     #[doc(hidden)]
@@ -49,11 +49,11 @@ where
     type Item = W::Item;
 
     #[inline]
-    fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<(u32, R)>> {
+    fn pull<'w>(&mut self, waker: impl FnOnce() -> &'w Waker) -> Poll<Option<(u32, R)>> {
         let Some(source) = &mut self.source else {
             return Poll::Ready(None);
         };
-        match source.poll_next(cx) {
+        match source.pull(waker) {
             Poll::Ready(Some(item)) => Poll::Ready(Some(item.into_item())),
             Poll::Ready(None) => {
                 self.exhausted = true;

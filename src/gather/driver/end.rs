@@ -1,10 +1,12 @@
 //! How items are ended before their time: limits, panics, drops.
 
+use std::task::Poll;
+
 use super::Driver;
 use crate::error::{Error, Progress};
-use crate::gather::item::Item;
+use crate::gather::item::{End, Item};
 use crate::gather::progress::Listen;
-use crate::gather::slot::{Cause, Finished, keep_first};
+use crate::gather::slot::{Cause, Crash, Finished, keep_first};
 use crate::gather::supply::Supply;
 use crate::panics::{self, Payload};
 
@@ -40,16 +42,64 @@ where
             };
             self.seats.unlink(seat);
             self.slots[seat].ending = Some(cause);
-            let polled = self.slots[seat].poll_end();
-            if let Some(done) = self.conclude(seat, polled) {
+            if let Some(done) = self.poll_ending(seat) {
                 return Some(done);
             }
         }
     }
 
+    /// When all are ended because of a panic, those that go on ending when they are woken;
+    /// the others have nothing to say any more.
+    pub(super) fn end_woken(&mut self) -> Option<Finished<T, E>> {
+        while let Some(seat) = self.ready.next() {
+            if self.slots[seat].ending.is_some() {
+                if let Some(done) = self.poll_ending(seat) {
+                    return Some(done);
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends an item, or goes on with that; its outcome.
+    #[cold]
+    pub(super) fn poll_ending(&mut self, seat: usize) -> Option<Finished<T, E>> {
+        match self.slots[seat].poll_end() {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(end)) => {
+                let cause = self.slots[seat].ending.take().unwrap_or(Cause::Stopped);
+                let index = self.seats.leave(seat)?.index;
+                let result = match end {
+                    End::Itself(result) => result,
+                    End::Cut(progress) => Err(self.settings.cut_by(cause, progress)),
+                };
+                Some((index, result))
+            }
+            Err(crash) => self.seat_crashed(seat, crash),
+        }
+    }
+
+    #[cold]
+    pub(super) fn seat_crashed(
+        &mut self,
+        seat: usize,
+        crash: Box<Crash<E>>,
+    ) -> Option<Finished<T, E>> {
+        self.slots[seat].ending = None;
+        let index = self.seats.leave(seat)?.index;
+        self.crashed(index, crash)
+    }
+
+    /// It has panicked; its outcome, if that is one.
+    #[cold]
+    #[expect(clippy::boxed_local, reason = "as it comes")]
+    pub(super) fn crashed(&mut self, index: usize, crash: Box<Crash<E>>) -> Option<Finished<T, E>> {
+        Some((index, self.panicked(crash.panic, crash.progress)?))
+    }
+
     fn end_parked(&mut self, cause: Cause) -> Option<Finished<T, E>> {
         let (index, _, raw) = self.parked.take()?;
-        self.tally.start();
+        self.listener.start();
         let result = match panics::caught(|| drop(raw)) {
             Ok(()) => Err(self.settings.cut_by(cause, Progress::none())),
             Err(panic) => self.panicked(panic, Progress::none())?,
@@ -61,6 +111,11 @@ where
         self.cut_short |=
             self.seats.taken() > 0 || self.parked.is_some() || !self.supply.is_exhausted();
         self.cut = Some(cause);
+        if cause == Cause::Stopped {
+            self.pace.hurry();
+        } else {
+            self.pace.close();
+        }
         self.clock.stop();
         self.supply.close();
     }
@@ -78,7 +133,7 @@ where
                 last: progress.last,
             }));
         }
-        self.tally.finish(true);
+        self.listener.finish(true);
         keep_first(&mut self.failure, Some(panic));
         // This item has no outcome.
         self.cut_short = true;
@@ -125,6 +180,7 @@ pub(super) struct Unwinding<'d, F, H, R, O>(pub(super) &'d mut Driver<F, H, R, O
 impl<F, H, R, O> Drop for Unwinding<'_, F, H, R, O> {
     fn drop(&mut self) {
         self.0.cut = Some(Cause::Stopped);
+        self.0.pace.hurry();
         // At least what was in hand is lost.
         self.0.cut_short = true;
         let kept = self.0.failure.take();

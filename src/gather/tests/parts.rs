@@ -99,6 +99,26 @@ proptest! {
         prop_assert_eq!(taken, keys.len());
     }
 
+    #[test]
+    fn what_is_put_through_comes_out_in_order_and_the_rest_at_the_end(
+        keys in prop::collection::vec(any::<u32>(), 0..60),
+        missing in prop::collection::btree_set(0..60_usize, 0..3),
+    ) {
+        let mut order: Vec<usize> = (0..keys.len()).filter(|number| !missing.contains(number)).collect();
+        let all = order.clone();
+        order.sort_by_key(|at| keys[*at] / 0x1000_0000);
+        let (mut reorder, mut done, mut put) = (Reorder::new(), Vec::new(), BTreeSet::new());
+        for number in order {
+            reorder.put_through(number, number, &mut done);
+            put.insert(number);
+            let known = (0..).take_while(|next| put.contains(next));
+            prop_assert!(done.iter().copied().eq(known));
+            prop_assert_eq!(reorder.next(), done.len());
+        }
+        done.extend(reorder.rest());
+        prop_assert_eq!(done, all);
+    }
+
     /// Everyone woken before a round is named in it once, whatever the number of seats.
     #[test]
     fn a_round_names_those_who_were_woken(
