@@ -51,6 +51,12 @@ use state::{Place, State};
 /// head of the queue when it comes free; a task that waits and is then never polled again
 /// nor dropped keeps what it was handed, and its place.
 ///
+/// # Threads
+///
+/// All handles share one word, on a cache line of its own: one atomic exchange lets a call
+/// in and one addition lets it out, and the count is exact at every moment. Nothing else is
+/// written while nobody waits; whoever waits takes a lock.
+///
 /// # Examples
 ///
 /// ```

@@ -8,11 +8,12 @@
 //! - A key that is not in the queue any more was admitted.
 
 use super::slots::Slots;
-use crate::sync::{Key, Lock, WaitList};
+use crate::sync::{CacheLine, Key, Lock, WaitList};
 
 #[derive(Debug)]
 pub(super) struct State<W> {
-    slots: Slots,
+    /// Apart from the settings, which all calls read and none writes.
+    slots: CacheLine<Slots>,
     max_queue: usize,
     queue: Lock<WaitList<Waiter<W>>>,
 }
@@ -43,7 +44,7 @@ pub(super) type Wakers<W> = Vec<W>;
 impl<W> State<W> {
     pub(super) fn new(limit: u32, max_queue: usize) -> Self {
         Self {
-            slots: Slots::new(limit),
+            slots: CacheLine::new(Slots::new(limit)),
             max_queue,
             queue: Lock::new(WaitList::new()),
         }
@@ -75,6 +76,7 @@ impl<W> State<W> {
     }
 
     /// The mark may have been that of one who did not come to wait in the end.
+    #[cold]
     fn try_enter_marked(&self, weight: u32) -> Place {
         let queue = self.queue.lock();
         if queue.is_empty() && self.slots.take_for_head(weight) {
@@ -142,10 +144,16 @@ impl<W> State<W> {
     #[inline]
     pub(super) fn release(&self, weight: u32) -> Wakers<W> {
         if self.slots.give_back(weight) {
-            self.admit(&mut self.queue.lock())
+            self.hand_out()
         } else {
             Wakers::new()
         }
+    }
+
+    /// Out of the way of those who meet nobody waiting.
+    #[cold]
+    fn hand_out(&self) -> Wakers<W> {
+        self.admit(&mut self.queue.lock())
     }
 
     /// Changes the limit. What is inside stays inside, even if it is more than the new one.
