@@ -82,6 +82,7 @@ pub trait Decision: Sized {
     const REFUSED_LATER: Self = Self::FAILED;
 
     /// Decides as [`Failures`] does.
+    #[inline]
     #[must_use]
     fn by_default<T, E>(result: Result<&T, &Error<E>>) -> Self {
         match result {
@@ -107,6 +108,7 @@ pub trait Decision: Sized {
 pub struct Failures;
 
 impl<T, E, V: Decision> Classify<T, E, V> for Failures {
+    #[inline]
     fn classify(&self, result: Result<&T, &Error<E>>) -> V {
         V::by_default(result)
     }
@@ -118,6 +120,7 @@ impl<T, E, V: Decision> Classify<T, E, V> for Failures {
 pub struct If<F>(pub(crate) F);
 
 impl<T, E, V: Decision, F: Fn(&E) -> bool> Classify<T, E, V> for If<F> {
+    #[inline]
     fn classify(&self, result: Result<&T, &Error<E>>) -> V {
         match result {
             Err(Error::Operation { error, .. }) if !(self.0)(error) => V::ANSWERED,
@@ -131,6 +134,7 @@ impl<T, E, V: Decision, F: Fn(&E) -> bool> Classify<T, E, V> for If<F> {
 pub struct By<F>(pub(crate) F);
 
 impl<T, E, V, F: Fn(Result<&T, &Error<E>>) -> V> Classify<T, E, V> for By<F> {
+    #[inline]
     fn classify(&self, result: Result<&T, &Error<E>>) -> V {
         (self.0)(result)
     }
@@ -141,6 +145,7 @@ impl<T, E, V, F: Fn(Result<&T, &Error<E>>) -> V> Classify<T, E, V> for By<F> {
 pub struct ByOk<F>(pub(crate) F);
 
 impl<T, E, V: Decision, F: Fn(&T) -> V> Classify<T, E, V> for ByOk<F> {
+    #[inline]
     fn classify(&self, result: Result<&T, &Error<E>>) -> V {
         match result {
             Ok(answer) => (self.0)(answer),

@@ -139,12 +139,14 @@ impl<E> Progress<E> {
 
 impl<E> Error<E> {
     /// The operation's own error, after one attempt.
+    #[inline]
     #[must_use]
     pub fn operation(error: E) -> Self {
         Self::Operation { error, attempts: 1 }
     }
 
     /// A time limit of `after` has passed.
+    #[inline]
     #[must_use]
     pub fn timed_out(after: Duration) -> Self {
         Self::TimedOut {
@@ -155,6 +157,7 @@ impl<E> Error<E> {
     }
 
     /// A policy refused the call.
+    #[inline]
     #[must_use]
     pub fn refused(reason: Refusal) -> Self {
         Self::Refused {
@@ -185,6 +188,7 @@ impl<E> Error<E> {
 
     /// Adds what came before this error: attempts are summed, and an error of an earlier
     /// attempt is kept unless this one carries its own.
+    #[inline]
     #[must_use]
     pub fn after(mut self, earlier: Progress<E>) -> Self {
         match &mut self {
@@ -204,6 +208,7 @@ impl<E> Error<E> {
 
     /// How often the operation was started. An `Ok` that a retry did not accept counts as
     /// one, whatever a retry further in has done for it.
+    #[inline]
     #[must_use]
     pub fn attempts(&self) -> u32 {
         match self {
@@ -228,6 +233,7 @@ impl<E> Error<E> {
     }
 
     /// The operation's latest error, by value.
+    #[inline]
     #[must_use]
     pub fn into_last(self) -> Option<E> {
         match self {

@@ -240,6 +240,7 @@ fn scale(base: u64, power: f64) -> u64 {
 impl Iterator for BackoffDelays {
     type Item = Duration;
 
+    #[inline]
     fn next(&mut self) -> Option<Duration> {
         let delay = match self.jitter {
             Jitter::None => self.grow(),

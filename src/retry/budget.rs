@@ -4,6 +4,7 @@
 //! attempts, at every layer. The scheme is that of Finagle's `RetryBudget`, without its
 //! clock: a call deposits a fraction of a retry, a retry withdraws a whole one.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,6 +30,11 @@ const RETRY: u64 = 1_000_000_000;
 /// Defaults (of every [`Retry`](super::Retry) that is given none): ratio 0.2, reserve 100.
 /// A fifth is enough for the failures of a healthy service and leaves a failing one at most
 /// 1.2 times its load; the reserve is what lets a rarely used client try again at all.
+///
+/// # Threads
+///
+/// The balance is one number that all clones share, and exact. While it is full a call only
+/// reads it; below that, each call and each retry writes it.
 ///
 /// # Examples
 ///
@@ -87,6 +93,7 @@ impl RetryBudget {
     }
 
     /// Counts a call. Costs one load while the budget is full, as it is when all is well.
+    #[inline]
     pub fn deposit(&self) {
         let Account {
             balance,
@@ -105,6 +112,7 @@ impl RetryBudget {
     }
 
     /// Takes a retry out; `false` when there is none.
+    #[inline]
     #[must_use]
     pub fn withdraw(&self) -> bool {
         self.account
@@ -113,14 +121,6 @@ impl RetryBudget {
                 balance.checked_sub(RETRY)
             })
             .is_ok()
-    }
-
-    /// As [`withdraw`](Self::withdraw), as a value that gives itself back.
-    pub(super) fn take(&self) -> Option<Withdrawal> {
-        self.withdraw().then(|| Withdrawal {
-            budget: self.clone(),
-            spent: false,
-        })
     }
 
     fn give_back(&self) {
@@ -141,23 +141,43 @@ impl RetryBudget {
 
 /// A retry that was taken out. Dropped before the next attempt begins, it goes back; an
 /// attempt that a policy further in then refuses has begun.
+///
+/// It borrows the budget. One that outlives the poll, while its retry waits, owns it.
 #[derive(Debug)]
-pub(super) struct Withdrawal {
-    budget: RetryBudget,
-    spent: bool,
+pub(super) struct Withdrawal<B: Borrow<RetryBudget>> {
+    /// `None` once the retry has begun.
+    budget: Option<B>,
 }
 
-impl Withdrawal {
-    /// The retry begins.
-    pub(super) fn spend(mut self) {
-        self.spent = true;
+impl<'b> Withdrawal<&'b RetryBudget> {
+    /// Takes a retry out; `None` when there is none.
+    #[inline]
+    pub(super) fn of(budget: &'b RetryBudget) -> Option<Self> {
+        budget.withdraw().then(|| Self {
+            budget: Some(budget),
+        })
+    }
+
+    pub(super) fn into_owned(mut self) -> Withdrawal<RetryBudget> {
+        Withdrawal {
+            budget: self.budget.take().cloned(),
+        }
     }
 }
 
-impl Drop for Withdrawal {
+impl<B: Borrow<RetryBudget>> Withdrawal<B> {
+    /// The retry begins.
+    #[inline]
+    pub(super) fn spend(mut self) {
+        self.budget = None;
+    }
+}
+
+impl<B: Borrow<RetryBudget>> Drop for Withdrawal<B> {
+    #[inline]
     fn drop(&mut self) {
-        if !self.spent {
-            self.budget.give_back();
+        if let Some(budget) = &self.budget {
+            budget.borrow().give_back();
         }
     }
 }

@@ -310,6 +310,7 @@ pub trait RetryHook<T, E> {
 pub struct NoHook;
 
 impl<T, E> RetryHook<T, E> for NoHook {
+    #[inline]
     fn before_wait(&self, _: &RetryEvent<'_, T, E>) {}
 }
 

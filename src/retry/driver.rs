@@ -4,107 +4,20 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::budget::Withdrawal;
+use super::course::Course;
 use super::plan::{Standing, Time};
-use super::{Classify, Delays, Retry, RetryEvent, RetryHook, Verdict};
+use super::{Classify, Delays, Retry, RetryBudget, RetryEvent, RetryHook, Verdict};
 use crate::error::{Error, Progress};
 use crate::observe::{EventKind, GaveUp};
-use crate::operation::{Operation, Outcome, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable, hand_up};
 use crate::policy::CallContext;
 use crate::time::{self, Instant, Timer};
-
-/// What one call remembers between its attempts.
-struct Course<I, E> {
-    /// Whether the call was counted.
-    begun: bool,
-    /// Attempts of this retry that have ended.
-    attempts: u32,
-    /// Attempts without a pause in between.
-    streak: u32,
-    since: Instant,
-    /// Nothing, while there was no failure: the happy path does not pay for it.
-    past: Option<Past<I, E>>,
-}
-
-/// What came before the present attempt.
-struct Past<I, E> {
-    /// How often the operation was started, with what a retry further in has added.
-    started: u32,
-    last: Option<E>,
-    delays: Option<I>,
-}
-
-impl<I, E> Course<I, E> {
-    const fn new() -> Self {
-        Self {
-            begun: false,
-            attempts: 0,
-            streak: 0,
-            since: Instant::NEVER,
-            past: None,
-        }
-    }
-
-    fn past(&mut self) -> &mut Past<I, E> {
-        self.past.get_or_insert(Past {
-            started: 0,
-            last: None,
-            delays: None,
-        })
-    }
-
-    fn remember<T>(&mut self, result: Result<T, Error<E>>) {
-        let past = self.past();
-        match result {
-            Ok(_) => past.started = past.started.saturating_add(1),
-            Err(error) => {
-                past.started = past.started.saturating_add(error.attempts());
-                past.last = error.into_last().or(past.last.take());
-            }
-        }
-    }
-
-    /// Is over; says what came before the attempt that is the last.
-    fn end(&mut self) -> Progress<E> {
-        self.begun = false;
-        self.attempts = 0;
-        self.streak = 0;
-        self.since = Instant::NEVER;
-        if self.past.is_none() {
-            return Progress::none(); // spares the move of what is empty
-        }
-        self.past
-            .take()
-            .map_or_else(Progress::none, |past| Progress {
-                attempts: past.started,
-                last: past.last,
-            })
-    }
-
-    /// The attempt that yielded `result` was the last.
-    fn conclude<T>(&mut self, result: Result<T, Error<E>>) -> Result<T, Error<E>> {
-        let earlier = self.end();
-        result.map_err(|error| error.after(earlier))
-    }
-
-    /// Another attempt follows the one that yielded `result`.
-    fn go_on<T>(&mut self, result: Result<T, Error<E>>, withdrawal: Option<Withdrawal>) {
-        self.remember(result);
-        if let Some(withdrawal) = withdrawal {
-            withdrawal.spend();
-        }
-    }
-
-    fn yields(&mut self) -> bool {
-        self.streak = (self.streak + 1) % STREAK;
-        self.streak == 0
-    }
-}
 
 /// A wait between two attempts. Boxed: who waits can afford it, and nobody else carries it.
 struct Nap<T, E> {
@@ -114,13 +27,40 @@ struct Nap<T, E> {
     /// afterwards.
     result: Result<T, Error<E>>,
     /// Goes back into the budget if the next attempt never starts.
-    withdrawal: Option<Withdrawal>,
+    withdrawal: Option<Withdrawal<RetryBudget>>,
+}
+
+impl<T, E> Nap<T, E> {
+    #[inline]
+    fn new(again: Again<'_>, result: Result<T, Error<E>>) -> Self {
+        Self {
+            until: time::now().saturating_add(again.delay),
+            timer: Timer::new(),
+            result,
+            withdrawal: again.withdrawal.map(Withdrawal::into_owned),
+        }
+    }
 }
 
 /// What follows an attempt that was not good enough.
-struct Again {
+struct Again<'b> {
     delay: Duration,
-    withdrawal: Option<Withdrawal>,
+    withdrawal: Option<Withdrawal<&'b RetryBudget>>,
+}
+
+/// An attempt that has ended.
+struct Ended<T, E> {
+    result: Result<T, Error<E>>,
+    verdict: Verdict,
+    can_repeat: bool,
+}
+
+/// What a call does next.
+enum Next<T, E> {
+    Attempt,
+    /// Lets others run first.
+    Yield,
+    Over(Result<T, Error<E>>),
 }
 
 /// An operation with a [`Retry`]; `R` is that policy, or a reference to it.
@@ -153,6 +93,7 @@ pin_project! {
 }
 
 impl<R, P, I, T, E, O> Retrying<R, P, I, T, E, O> {
+    #[inline]
     pub(crate) const fn new(retry: R, inner: O) -> Self {
         Self {
             inner,
@@ -187,45 +128,49 @@ impl<R, P, I, T, E, O> Retrying<R, P, I, T, E, O> {
 }
 
 impl<B: Delays, C, H> Retry<B, C, H> {
-    /// Counts the attempt that has ended; the wait before the next, if there is to be one.
-    #[inline]
+    /// What follows an attempt that was not good enough, or whose error needs its past.
+    #[cold]
     fn next<T, E>(
         &self,
         course: &mut Course<B::Iter, E>,
-        result: Result<&T, &Error<E>>,
-        can_repeat: bool,
+        nap: &mut Option<Box<Nap<T, E>>>,
+        ended: Ended<T, E>,
         call: &CallContext<'_>,
-    ) -> Option<Again>
+    ) -> Next<T, E>
     where
-        C: Classify<T, E, Verdict>,
         H: RetryHook<T, E>,
     {
         course.attempts = course.attempts.saturating_add(1);
-        match self.classifier.classify(result) {
-            Verdict::Stop => {
-                if course.attempts > 1 && result.is_ok() {
-                    let attempts = course.attempts;
-                    call.emit(EventKind::Recovered { attempts });
-                }
-                None
-            }
-            verdict => self.again(course, result, verdict, can_repeat, call),
+        let Some(again) = self.again(course, &ended, call) else {
+            return Next::Over(course.conclude(ended.result));
+        };
+        let yields = course.yields();
+        if yields || !again.delay.is_zero() {
+            *nap = Some(Box::new(Nap::new(again, ended.result)));
+            return if yields { Next::Yield } else { Next::Attempt };
         }
+        course.remember(ended.result);
+        if let Some(withdrawal) = again.withdrawal {
+            withdrawal.spend();
+        }
+        Next::Attempt
     }
 
-    /// There is to be another attempt, if the limits allow it.
-    fn again<T, E>(
+    /// The wait before the next attempt, if there is to be one.
+    #[inline(always)]
+    fn again<'b, T, E>(
         &self,
         course: &mut Course<B::Iter, E>,
-        result: Result<&T, &Error<E>>,
-        verdict: Verdict,
-        can_repeat: bool,
-        call: &CallContext<'_>,
-    ) -> Option<Again>
+        ended: &Ended<T, E>,
+        call: &CallContext<'b>,
+    ) -> Option<Again<'b>>
     where
         H: RetryHook<T, E>,
     {
-        let again = match self.plan(course, verdict, can_repeat, call) {
+        if matches!(ended.verdict, Verdict::Stop) {
+            return None;
+        }
+        let again = match self.plan(course, ended.verdict, ended.can_repeat, call) {
             Ok(again) => again,
             Err(limit) => {
                 call.emit(EventKind::GaveUp(limit));
@@ -237,12 +182,13 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         self.hook.before_wait(&RetryEvent {
             attempt: course.attempts,
             delay,
-            result,
+            result: ended.result.as_ref(),
         });
         Some(again)
     }
 
     /// The call is about to be made for the first time.
+    #[inline]
     fn begin<I, E>(&self, course: &mut Course<I, E>, above: &CallContext<'_>) {
         course.begun = true;
         self.deposit(above);
@@ -252,19 +198,21 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     }
 
     /// Counts the call, unless a retry further out has done so: that one's budget is used.
+    #[inline]
     fn deposit(&self, above: &CallContext<'_>) {
         if let (Some(own), None) = (&self.budget, above.budget()) {
             own.deposit();
         }
     }
 
-    fn plan<E>(
+    #[inline(always)]
+    fn plan<'b, E>(
         &self,
         course: &mut Course<B::Iter, E>,
         verdict: Verdict,
         can_repeat: bool,
-        call: &CallContext<'_>,
-    ) -> Result<Again, GaveUp> {
+        call: &CallContext<'b>,
+    ) -> Result<Again<'b>, GaveUp> {
         let standing = self.standing(course, call);
         let delays = &mut course.past().delays;
         let delay = self.limits.plan(standing, verdict, || {
@@ -275,10 +223,38 @@ impl<B: Delays, C, H> Retry<B, C, H> {
             return Err(GaveUp::NotRepeatable);
         }
         let withdrawal = match call.budget() {
-            Some(budget) => Some(budget.take().ok_or(GaveUp::Budget)?),
+            Some(budget) => Some(Withdrawal::of(budget).ok_or(GaveUp::Budget)?),
             None => None,
         };
         Ok(Again { delay, withdrawal })
+    }
+
+    /// The pause between two attempts; ends with the call's result, if there is no time left
+    /// for another. Out of the way of the calls that have none.
+    #[cold]
+    fn poll_nap<T, E>(
+        &self,
+        course: &mut Course<B::Iter, E>,
+        slot: &mut Option<Box<Nap<T, E>>>,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, Error<E>>>> {
+        if let Some(nap) = slot {
+            ready!(nap.timer.poll_until(nap.until, cx));
+        }
+        let Some(nap) = slot.take() else {
+            return Poll::Ready(None);
+        };
+        if let Err(limit) = self.is_in_time(course, call) {
+            let call = call.at_attempt(course.attempts);
+            call.emit(EventKind::GaveUp(limit));
+            return Poll::Ready(Some(course.conclude(nap.result)));
+        }
+        course.remember(nap.result);
+        if let Some(withdrawal) = nap.withdrawal {
+            withdrawal.spend();
+        }
+        Poll::Ready(None)
     }
 
     /// A wait that was to end in time may have ended late: nothing is started then.
@@ -291,6 +267,7 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     }
 
     /// Reads the clock only where a limit depends on it.
+    #[inline]
     fn standing<I, E>(&self, course: &Course<I, E>, call: &CallContext<'_>) -> Standing {
         let timed = self.limits.limits_time() || call.has_deadline();
         Standing {
@@ -307,9 +284,6 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     }
 }
 
-/// So many attempts may follow each other before the task lets others run.
-const STREAK: u32 = 32;
-
 impl<R, B, C, H, O> Operation for Retried<R, B, C, H, O>
 where
     R: Borrow<Retry<B, C, H>>,
@@ -321,7 +295,7 @@ where
     type Output = O::Output;
     type Error = O::Error;
 
-    #[inline]
+    #[inline(always)]
     fn poll(
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
@@ -336,43 +310,37 @@ where
         let call = call.on_budget(retry.budget.as_ref());
         loop {
             let call = call.at_attempt(course.attempts.saturating_add(1));
-            if let Some(nap) = this.nap {
-                if nap.timer.poll_until(nap.until, cx).is_pending() {
-                    course.streak = 0;
-                    return Poll::Pending;
+            if this.nap.is_some() {
+                match retry.poll_nap(course, this.nap, &{ call }, cx) {
+                    Poll::Ready(None) => {}
+                    Poll::Ready(Some(result)) => return Poll::Ready(result),
+                    Poll::Pending => {
+                        course.streak = 0;
+                        return Poll::Pending;
+                    }
                 }
-            }
-            if let Some(nap) = this.nap.take() {
-                if let Err(limit) = retry.is_in_time(course, &call) {
-                    let call = call.at_attempt(course.attempts);
-                    call.emit(EventKind::GaveUp(limit));
-                    return Poll::Ready(course.conclude(nap.result));
-                }
-                course.go_on(nap.result, nap.withdrawal);
             }
             let Poll::Ready(result) = this.inner.as_mut().poll(&call, cx) else {
                 course.streak = 0;
                 return Poll::Pending;
             };
-            let can_repeat = this.inner.can_repeat();
-            let Some(again) = retry.next(course, result.as_ref(), can_repeat, &call) else {
-                return Poll::Ready(course.conclude(result));
+            let verdict = retry.classifier.classify(result.as_ref());
+            if matches!(verdict, Verdict::Stop) && (course.attempts == 0 || result.is_ok()) {
+                return hand_up(Poll::Ready(result), |_| course.accept(&{ call }));
+            }
+            let ended = Ended {
+                result,
+                verdict,
+                can_repeat: this.inner.can_repeat(),
             };
-            let yields = course.yields();
-            if yields || !again.delay.is_zero() {
-                *this.nap = Some(Box::new(Nap {
-                    until: time::now().saturating_add(again.delay),
-                    timer: Timer::new(),
-                    result,
-                    withdrawal: again.withdrawal,
-                }));
-                if yields {
+            match retry.next(course, this.nap, ended, &{ call }) {
+                Next::Over(result) => return Poll::Ready(result),
+                Next::Attempt => {}
+                Next::Yield => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                continue;
             }
-            course.go_on(result, again.withdrawal);
         }
     }
 
@@ -382,7 +350,7 @@ where
         if let Some(nap) = this.nap.take() {
             this.course.remember(nap.result);
         }
-        let earlier = this.course.end();
+        let earlier = this.course.end().unwrap_or_else(Progress::none);
         Progress {
             attempts: earlier.attempts.saturating_add(latest.attempts),
             last: latest.last.or(earlier.last),

@@ -6,6 +6,7 @@ mod backoff;
 mod budget;
 mod builder;
 mod classify;
+mod course;
 mod driver;
 mod plan;
 #[cfg(test)]
@@ -157,6 +158,7 @@ where
 {
     type Operation = Retried<&'a Self, B, C, H, O>;
 
+    #[inline]
     fn wrap(&'a self, inner: O) -> Self::Operation {
         Retrying::new(self, inner)
     }

@@ -33,6 +33,7 @@ pub(crate) struct Time {
 
 impl Limits {
     /// Whether a clock has to be read for a decision.
+    #[inline]
     pub(crate) fn limits_time(&self) -> bool {
         self.max_elapsed != Duration::MAX
     }
@@ -42,6 +43,7 @@ impl Limits {
     /// A wait is only begun when it ends before the deadline and within the policy's own
     /// time; at the very instant of either it is too late. The back-off moves on also where
     /// the server's time replaces its delay: the n-th delay belongs to the n-th attempt.
+    #[inline]
     pub(crate) fn plan(
         &self,
         standing: Standing,
