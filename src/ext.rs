@@ -41,11 +41,13 @@ use crate::timeout::Timed;
 /// ```
 pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
     /// Limits the time to `limit`; see [`Timeout`](crate::Timeout).
+    #[inline]
     fn timeout(self, limit: Duration) -> Call<'static, Timed<Self::Operation>> {
         call(self).timeout(limit)
     }
 
     /// Tries again after a failure; see [`Retry`]. Takes it by value or by reference.
+    #[inline]
     fn retry<R, B, C, H>(self, retry: R) -> Call<'static, Retried<R, B, C, H, Self::Operation>>
     where
         R: Borrow<Retry<B, C, H>>,
@@ -56,6 +58,7 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
     }
 
     /// Asks a circuit breaker first; see [`CircuitBreaker`].
+    #[inline]
     fn circuit_breaker<C>(
         self,
         breaker: &CircuitBreaker<C>,
@@ -68,6 +71,7 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
     }
 
     /// Takes a permit of a rate limiter first; see [`RateLimiter`].
+    #[inline]
     fn rate_limit(
         self,
         limiter: &RateLimiter,
@@ -76,12 +80,14 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
     }
 
     /// Holds a permit of a bulkhead meanwhile; see [`Bulkhead`].
+    #[inline]
     fn bulkhead(self, bulkhead: &Bulkhead) -> Call<'static, Gated<'_, Bulkhead, Self::Operation>> {
         call(self).bulkhead(bulkhead)
     }
 
     /// Gives another answer when this fails; see [`Fallback`]. Takes it by value or by
     /// reference.
+    #[inline]
     fn fallback<R, A, W>(self, fallback: R) -> Call<'static, Rescued<R, A, W, Self::Operation>>
     where
         R: Borrow<Fallback<A, W>>,
@@ -95,6 +101,7 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
     }
 
     /// Puts any policy around, such as one of your own.
+    #[inline]
     fn policy<'a, P>(self, policy: &'a P) -> Call<'static, P::Operation>
     where
         P: Policy<'a, Self::Operation>,
@@ -103,6 +110,7 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
     }
 
     /// Puts a whole pipeline around; see [`Pipeline`].
+    #[inline]
     fn through<'a, P>(self, pipeline: &'a Pipeline<P>) -> Call<'a, P::Operation>
     where
         P: Policy<'a, Self::Operation>,
@@ -113,6 +121,7 @@ pub trait Resilient<Kind>: IntoOperation<Kind> + Sized {
 
 impl<Kind, T: IntoOperation<Kind>> Resilient<Kind> for T {}
 
+#[inline]
 fn call<Kind, T: IntoOperation<Kind>>(operation: T) -> Call<'static, T::Operation> {
     Call::new(operation.into_operation(), None)
 }

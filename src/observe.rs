@@ -251,16 +251,22 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Tells the listener, if there is one.
+/// Tells the listener, if there is one: a branch where there is none.
+#[inline]
 pub(crate) fn emit(source: Option<&Source>, attempt: u32, kind: EventKind) {
     trace(source, attempt, kind);
     if let Some((source, observer)) = source.and_then(|s| Some((s, s.observer.as_ref()?))) {
-        observer.observe(&Event {
-            pipeline: &source.name,
-            attempt,
-            kind,
-        });
+        tell(&source.name, &**observer, attempt, kind);
     }
+}
+
+#[cold]
+fn tell(pipeline: &str, observer: &dyn Observer, attempt: u32, kind: EventKind) {
+    observer.observe(&Event {
+        pipeline,
+        attempt,
+        kind,
+    });
 }
 
 /// Whether a breaker's change of state is told to anyone but its own hook.
@@ -330,4 +336,5 @@ pub(crate) fn circuit_changed(circuit_breaker: &str, change: &StateChange) {
 pub(crate) fn circuit_changed(_: &str, _: &StateChange) {}
 
 #[cfg(not(feature = "tracing"))]
+#[inline]
 fn trace(_: Option<&Source>, _: u32, _: EventKind) {}

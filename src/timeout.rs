@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use crate::config::ConfigError;
 use crate::error::{Error, Progress};
 use crate::observe::EventKind;
-use crate::operation::{Operation, Outcome, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable, hand_up};
 use crate::policy::{CallContext, IntoPolicy, Policy};
 use crate::time::{self, Instant, Timer};
 
@@ -61,6 +61,7 @@ pub struct Timeout {
 
 impl Timeout {
     /// Limits the time to `limit`. Every value is allowed.
+    #[inline]
     #[must_use]
     pub const fn new(limit: Duration) -> Self {
         Self { limit }
@@ -76,6 +77,7 @@ impl Timeout {
 impl<O: Operation> Policy<'_, O> for Timeout {
     type Operation = Timed<O>;
 
+    #[inline]
     fn wrap(&self, inner: O) -> Timed<O> {
         Timed::new(self.limit, inner)
     }
@@ -112,6 +114,7 @@ pin_project! {
 }
 
 impl<O> Timed<O> {
+    #[inline]
     pub(crate) const fn new(limit: Duration, inner: O) -> Self {
         Self {
             inner,
@@ -126,7 +129,7 @@ impl<O: Operation> Operation for Timed<O> {
     type Output = O::Output;
     type Error = O::Error;
 
-    #[inline]
+    #[inline(always)]
     fn poll(
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
@@ -137,9 +140,9 @@ impl<O: Operation> Operation for Timed<O> {
             Some(deadline) => call.until(deadline),
             None => call.within(*this.limit),
         };
-        if let Poll::Ready(result) = this.inner.as_mut().poll(&limited, cx) {
-            this.disarm();
-            return Poll::Ready(result);
+        let polled = this.inner.as_mut().poll(&limited, cx);
+        if polled.is_ready() {
+            return hand_up(polled, |_| this.disarm());
         }
         let limit = *this.limit;
         ready!(if let Some(deadline) = *this.deadline {

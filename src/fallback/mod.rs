@@ -150,6 +150,7 @@ where
 {
     type Operation = FallingBack<&'a Self, Self, A::Future, O>;
 
+    #[inline]
     fn wrap(&'a self, inner: O) -> Self::Operation {
         FallingBack::new(self, inner)
     }
@@ -190,6 +191,7 @@ pin_project! {
 }
 
 impl<R, P, Fut, O: Operation> FallingBack<R, P, Fut, O> {
+    #[inline]
     pub(crate) const fn new(fallback: R, inner: O) -> Self {
         Self {
             inner,
@@ -211,7 +213,7 @@ where
     type Output = O::Output;
     type Error = O::Error;
 
-    #[inline]
+    #[inline(always)]
     fn poll(
         self: Pin<&mut Self>,
         call: &CallContext<'_>,

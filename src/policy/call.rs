@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -17,8 +17,7 @@ use crate::fallback::{Fallback, FallingBack, Rescued};
 use crate::observe::Source;
 use crate::operation::Operation;
 use crate::rate_limit::RateLimiter;
-use crate::retry::{Retried, Retry, RetryBudget, Retrying};
-use crate::time::Instant;
+use crate::retry::{Retried, Retry, Retrying};
 use crate::timeout::Timed;
 
 pin_project! {
@@ -40,32 +39,34 @@ pin_project! {
     pub struct Call<'p, O> {
         #[pin]
         operation: O,
-        // What the context of each poll is made of: cheaper to carry than the context.
         source: Option<&'p Source>,
-        until: Instant,
-        budget: Option<RetryBudget>,
-        done: bool,
+        standing: Standing,
     }
 }
 
+/// Where a call stands. One word, since every call carries it and few are part of another.
+enum Standing {
+    Alone,
+    PartOf(Box<Attempt>),
+    Done,
+}
+
 impl<'p, O: Operation> Call<'p, O> {
+    #[inline]
     pub(crate) const fn new(operation: O, source: Option<&'p Source>) -> Self {
         Self {
             operation,
             source,
-            until: Instant::NEVER,
-            budget: None,
-            done: false,
+            standing: Standing::Alone,
         }
     }
 
+    #[inline]
     fn map<P>(self, wrap: impl FnOnce(O) -> P) -> Call<'p, P> {
         Call {
             operation: wrap(self.operation),
             source: self.source,
-            until: self.until,
-            budget: self.budget,
-            done: false,
+            standing: self.standing,
         }
     }
 
@@ -93,17 +94,26 @@ impl<'p, O: Operation> Call<'p, O> {
     /// # }
     /// ```
     pub fn during(mut self, attempt: Attempt) -> Self {
-        self.until = self.until.min(attempt.deadline());
-        self.budget = self.budget.or(attempt.into_budget());
+        let attempt = match self.standing {
+            Standing::PartOf(nearer) => nearer.within(attempt),
+            Standing::Alone | Standing::Done => attempt,
+        };
+        self.standing = if attempt.is_free() {
+            Standing::Alone
+        } else {
+            Standing::PartOf(Box::new(attempt))
+        };
         self
     }
 
     /// Limits the time to `limit`; see [`Timeout`](crate::Timeout).
+    #[inline]
     pub fn timeout(self, limit: Duration) -> Call<'p, Timed<O>> {
         self.map(|inner| Timed::new(limit, inner))
     }
 
     /// Tries again after a failure; see [`Retry`]. Takes it by value or by reference.
+    #[inline]
     pub fn retry<R, B, C, H>(self, retry: R) -> Call<'p, Retried<R, B, C, H, O>>
     where
         R: Borrow<Retry<B, C, H>>,
@@ -114,6 +124,7 @@ impl<'p, O: Operation> Call<'p, O> {
     }
 
     /// Asks a circuit breaker first; see [`CircuitBreaker`].
+    #[inline]
     pub fn circuit_breaker<C>(
         self,
         breaker: &CircuitBreaker<C>,
@@ -125,17 +136,20 @@ impl<'p, O: Operation> Call<'p, O> {
     }
 
     /// Takes a permit of a rate limiter first; see [`RateLimiter`].
+    #[inline]
     pub fn rate_limit(self, limiter: &RateLimiter) -> Call<'p, Gated<'_, RateLimiter, O>> {
         self.map(|inner| Gated::new(limiter, inner))
     }
 
     /// Holds a permit of a bulkhead meanwhile; see [`Bulkhead`].
+    #[inline]
     pub fn bulkhead(self, bulkhead: &Bulkhead) -> Call<'p, Gated<'_, Bulkhead, O>> {
         self.map(|inner| Gated::new(bulkhead, inner))
     }
 
     /// Gives another answer when this call fails; see [`Fallback`]. Takes it by value or by
     /// reference.
+    #[inline]
     pub fn fallback<R, A, W>(self, fallback: R) -> Call<'p, Rescued<R, A, W, O>>
     where
         R: Borrow<Fallback<A, W>>,
@@ -146,6 +160,7 @@ impl<'p, O: Operation> Call<'p, O> {
     }
 
     /// Puts any policy around, such as one of your own.
+    #[inline]
     pub fn policy<'a, P>(self, policy: &'a P) -> Call<'p, P::Operation>
     where
         P: Policy<'a, O>,
@@ -155,13 +170,13 @@ impl<'p, O: Operation> Call<'p, O> {
 
     /// Puts a whole pipeline around. What the policies so far do is still told to the
     /// observer of the pipeline that they are of.
+    #[inline]
     pub fn through<'a, P>(self, pipeline: &'a Pipeline<P>) -> Call<'a, P::Operation>
     where
         P: Policy<'a, Part<'p, O>>,
     {
         let mut call = pipeline.run(Part::new(self.operation, self.source));
-        call.until = self.until;
-        call.budget = self.budget;
+        call.standing = self.standing;
         call
     }
 }
@@ -169,14 +184,19 @@ impl<'p, O: Operation> Call<'p, O> {
 impl<O: Operation> Future for Call<'_, O> {
     type Output = Result<O::Output, Error<O::Error>>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        assert!(!*this.done, "polled after it was ready");
-        let context = CallContext::new(*this.source, *this.until, this.budget.as_ref());
-        let result = ready!(this.operation.poll(&context, cx));
-        *this.done = true;
-        Poll::Ready(result)
+        let context = match this.standing {
+            Standing::Alone => CallContext::root(),
+            Standing::PartOf(attempt) => attempt.context(),
+            Standing::Done => panic!("polled after it was ready"),
+        };
+        let polled = this.operation.poll(&context.told_to(*this.source), cx);
+        if polled.is_ready() {
+            *this.standing = Standing::Done;
+        }
+        polled
     }
 }
 
@@ -184,8 +204,7 @@ impl<O> fmt::Debug for Call<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("source", &self.source)
-            .field("until", &self.until)
-            .field("done", &self.done)
+            .field("done", &matches!(self.standing, Standing::Done))
             .finish_non_exhaustive()
     }
 }

@@ -47,6 +47,7 @@ pub struct CallContext<'p> {
 
 impl<'p> CallContext<'p> {
     /// The context of a call outside of every pipeline: no deadline, first attempt.
+    #[inline]
     #[must_use]
     pub const fn root() -> Self {
         Self {
@@ -57,41 +58,29 @@ impl<'p> CallContext<'p> {
         }
     }
 
-    pub(super) const fn new(
-        source: Option<&'p Source>,
-        at: Instant,
-        budget: Option<&'p RetryBudget>,
-    ) -> Self {
-        Self {
-            deadline: Deadline {
-                at,
-                within: u64::MAX,
-            },
-            attempt: 1,
-            source,
-            budget,
-        }
-    }
-
     /// The attempt of the nearest retry above; 1 is the first.
+    #[inline]
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// The deadline as of `now`, or [`Instant::NEVER`].
+    #[inline]
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Instant {
         self.deadline.resolve(now)
     }
 
     /// Whether there is a deadline at all: a look that needs no clock.
+    #[inline]
     #[must_use]
     pub fn has_deadline(&self) -> bool {
         !self.deadline.is_never()
     }
 
     /// The time left; `None` without a deadline. Reads the clock only if there is one.
+    #[inline]
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.has_deadline().then(|| {
@@ -104,6 +93,7 @@ impl<'p> CallContext<'p> {
     ///
     /// Whoever says so enforces it: further in, waits that cannot end in time are refused,
     /// and a service that gets ready too late is not called.
+    #[inline]
     #[must_use]
     pub fn until(mut self, at: Instant) -> Self {
         self.deadline.at = self.deadline.at.min(at);
@@ -112,6 +102,7 @@ impl<'p> CallContext<'p> {
 
     /// The same call, to end within `span` from now at the latest; to be enforced as that of
     /// [`until`](Self::until).
+    #[inline]
     #[must_use]
     pub fn within(mut self, span: Duration) -> Self {
         self.deadline.within = self.deadline.within.min(time::nanos(span));
@@ -119,6 +110,7 @@ impl<'p> CallContext<'p> {
     }
 
     /// The same call, at another attempt.
+    #[inline]
     #[must_use]
     pub fn at_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
@@ -126,6 +118,7 @@ impl<'p> CallContext<'p> {
     }
 
     /// The same call, in the hands of another pipeline, if it is one's.
+    #[inline]
     pub(crate) fn told_to<'s>(&self, source: Option<&'s Source>) -> CallContext<'s>
     where
         'p: 's,
@@ -140,6 +133,7 @@ impl<'p> CallContext<'p> {
     /// one: then that one's is used.
     ///
     /// A retry inside of a retry is thereby no second multiplication.
+    #[inline]
     #[must_use]
     pub fn on_budget<'s>(&self, budget: Option<&'s RetryBudget>) -> CallContext<'s>
     where
@@ -152,16 +146,19 @@ impl<'p> CallContext<'p> {
     }
 
     /// The budget of the outermost retry above.
+    #[inline]
     #[must_use]
     pub fn budget(&self) -> Option<&'p RetryBudget> {
         self.budget
     }
 
     /// Tells the pipeline's observer, if there is one.
+    #[inline]
     pub fn emit(&self, kind: EventKind) {
         observe::emit(self.source, self.attempt, kind);
     }
 
+    #[inline]
     pub(crate) fn to_attempt(self) -> Attempt {
         let deadline = if self.has_deadline() {
             self.deadline(time::now())
@@ -217,9 +214,27 @@ impl Attempt {
         (self.deadline != Instant::NEVER).then(|| self.deadline.since(time::now()))
     }
 
-    /// The budget of the outermost retry above.
-    pub(super) fn into_budget(self) -> Option<RetryBudget> {
-        self.budget
+    /// The context of a call that is part of it.
+    #[inline]
+    pub(super) fn context(&self) -> CallContext<'_> {
+        CallContext {
+            budget: self.budget.as_ref(),
+            ..CallContext::root().until(self.deadline)
+        }
+    }
+
+    /// Whether it limits nothing that is part of it.
+    pub(super) fn is_free(&self) -> bool {
+        self.deadline == Instant::NEVER && self.budget.is_none()
+    }
+
+    /// This attempt, as part of `outer`.
+    pub(super) fn within(self, outer: Self) -> Self {
+        Self {
+            number: self.number,
+            deadline: self.deadline.min(outer.deadline),
+            budget: self.budget.or(outer.budget),
+        }
     }
 
     /// When the earliest time limit above passes; [`Instant::NEVER`] when there is none.

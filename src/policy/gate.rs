@@ -148,6 +148,7 @@ pub trait Judge<T, E>: Gate {
     ///
     /// By default a refusal further down is ignored (what this gate guards was not
     /// called), and otherwise an `Ok` is a success and an error a failure.
+    #[inline]
     fn judge(&self, result: Result<&T, &Error<E>>) -> End {
         End::by_default(result)
     }
@@ -182,6 +183,7 @@ impl<G: Gate + ?Sized> Gate for &G {
 }
 
 impl<G: Judge<T, E> + ?Sized, T, E> Judge<T, E> for &G {
+    #[inline]
     fn judge(&self, result: Result<&T, &Error<E>>) -> End {
         (**self).judge(result)
     }
@@ -216,6 +218,7 @@ impl<G: Gate + ?Sized> Gate for Arc<G> {
 }
 
 impl<G: Judge<T, E> + ?Sized, T, E> Judge<T, E> for Arc<G> {
+    #[inline]
     fn judge(&self, result: Result<&T, &Error<E>>) -> End {
         (**self).judge(result)
     }

@@ -7,96 +7,133 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::{Acquire, Admission, CallContext, End, Gate, IntoPolicy, Judge, Permit, Policy};
+use super::{Acquire, Admission, CallContext, End, Gate, IntoPolicy, Judge, Policy};
 use crate::config::ConfigError;
 use crate::error::{Error, Progress, Refusal};
 use crate::observe::EventKind;
-use crate::operation::{Operation, Outcome, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable, hand_up};
+
+/// A gate, and where a call stands with it. Dropped, it leaves the queue or gives back what it
+/// was admitted with.
+struct Passage<'a, G: Gate> {
+    gate: &'a G,
+    stage: Stage<'a, G>,
+}
 
 enum Stage<'a, G: Gate> {
     Idle,
     /// Boxed, since few calls wait and all calls would carry the room for it.
     Waiting(Box<Acquire<&'a G>>),
-    Admitted(Permit<&'a G>),
+    Admitted(G::Ticket),
 }
 
-impl<'a, G: Gate> Stage<'a, G> {
+impl<G: Gate> Passage<'_, G> {
     /// Goes on until the call is admitted.
-    #[inline]
+    #[inline(always)]
     fn poll_admit(
         &mut self,
-        gate: &'a G,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        if let Self::Idle = self {
-            match gate.admit(call) {
-                Admission::Admitted(ticket) => *self = Self::Admitted(Permit::new(gate, ticket)),
-                Admission::Refused(reason) => return Poll::Ready(Err(reason)),
-                Admission::Wait => *self = Self::Waiting(Box::new(Acquire::begun(gate))),
-            }
-        }
-        if let Self::Waiting(waiting) = self {
-            match ready!(waiting.poll_within(call, cx)) {
-                Ok(permit) => *self = Self::Admitted(permit),
-                Err(reason) => {
-                    *self = Self::Idle;
-                    return Poll::Ready(Err(reason));
+        match self.stage {
+            Stage::Admitted(_) => return Poll::Ready(Ok(())),
+            Stage::Waiting(_) => {}
+            Stage::Idle => match self.gate.admit(call) {
+                Admission::Admitted(ticket) => {
+                    self.stage = Stage::Admitted(ticket);
+                    return Poll::Ready(Ok(()));
                 }
-            }
+                Admission::Refused(reason) => return Poll::Ready(Err(reason)),
+                Admission::Wait => {
+                    self.stage = Stage::Waiting(Box::new(Acquire::begun(self.gate)));
+                }
+            },
         }
-        Poll::Ready(Ok(()))
+        self.poll_wait(&{ *call }, cx)
     }
 
-    /// Gives the permit back, if there is one, and is idle again.
-    #[inline]
+    #[cold]
+    fn poll_wait(
+        &mut self,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        let Stage::Waiting(waiting) = &mut self.stage else {
+            return Poll::Ready(Ok(()));
+        };
+        let answer = ready!(waiting.poll_ticket(call, cx));
+        self.stage = Stage::Idle;
+        Poll::Ready(answer.map(|ticket| self.stage = Stage::Admitted(ticket)))
+    }
+
+    /// Gives back what the call was admitted with, if it was, and is idle from the first:
+    /// settling may wake others, and a waker may panic.
+    #[inline(always)]
     fn settle(&mut self, end: End) {
-        // Idle also where that unwinds: it wakes others, and a waker may panic.
-        let leaving = Leaving(self);
-        if let Stage::Admitted(permit) = &mut *leaving.0 {
-            permit.settle_once(end);
+        if let Stage::Admitted(ticket) = mem::replace(&mut self.stage, Stage::Idle) {
+            self.gate.settle(ticket, end);
         }
+    }
+
+    #[cold]
+    fn cancel(&mut self) {
+        self.settle(End::Cancelled);
     }
 }
 
-/// Makes a stage idle when it goes.
-struct Leaving<'s, 'a, G: Gate>(&'s mut Stage<'a, G>);
-
-impl<G: Gate> Drop for Leaving<'_, '_, G> {
+impl<G: Gate> Drop for Passage<'_, G> {
+    #[inline]
     fn drop(&mut self) {
-        *self.0 = Stage::Idle;
+        if !matches!(self.stage, Stage::Idle) {
+            self.cancel();
+        }
     }
 }
 
 pin_project! {
     /// An operation behind a gate.
     #[must_use = "an operation does nothing unless polled"]
+    #[project = GatedProjection]
     pub struct Gated<'a, G, O>
     where
         G: Gate,
     {
-        // Dropped before `stage`: what the permit guards ends before the permit does.
+        // Dropped before `passage`: what the permit guards ends before the permit does.
         #[pin]
         inner: O,
-        stage: Stage<'a, G>,
-        gate: &'a G,
+        passage: Passage<'a, G>,
     }
 }
 
 impl<'a, G: Gate, O> Gated<'a, G, O> {
+    #[inline]
     pub(crate) fn new(gate: &'a G, inner: O) -> Self {
         Self {
             inner,
-            stage: Stage::Idle,
-            gate,
+            passage: Passage {
+                gate,
+                stage: Stage::Idle,
+            },
         }
     }
 }
 
 /// Settles the permit as panicked if the operation or the judge unwinds.
-struct Unwinding<'s, 'a, G: Gate>(&'s mut Stage<'a, G>);
+struct Running<'s, 'a, G: Gate>(&'s mut Passage<'a, G>);
 
-impl<G: Gate> Drop for Unwinding<'_, '_, G> {
+impl<G: Gate> Running<'_, '_, G> {
+    #[inline(always)]
+    fn ended<T, E>(self, result: Result<&T, &Error<E>>)
+    where
+        G: Judge<T, E>,
+    {
+        let end = self.0.gate.judge(result);
+        self.0.settle(end);
+        mem::forget(self);
+    }
+}
+
+impl<G: Gate> Drop for Running<'_, '_, G> {
     fn drop(&mut self) {
         self.0.settle(End::Panicked);
     }
@@ -110,37 +147,51 @@ where
     type Output = O::Output;
     type Error = O::Error;
 
-    #[inline]
+    #[inline(always)]
     fn poll(
         self: Pin<&mut Self>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Outcome<Self>> {
-        let this = self.project();
-        let gate = *this.gate;
-        if let Err(reason) = ready!(this.stage.poll_admit(gate, call, cx)) {
-            call.emit(EventKind::Refused(reason));
-            return Poll::Ready(Err(Error::refused(reason)));
+        let mut this = self.project();
+        match this.passage.poll_admit(call, cx) {
+            Poll::Ready(Ok(())) => this.run(call, cx),
+            Poll::Ready(Err(reason)) => refused(reason, &{ *call }),
+            Poll::Pending => Poll::Pending,
         }
-        let unwinding = Unwinding(this.stage);
-        let polled = this.inner.poll(call, cx);
-        let end = match &polled {
-            Poll::Ready(result) => Some(gate.judge(result.as_ref())),
-            Poll::Pending => None,
-        };
-        mem::forget(unwinding);
-        if let Some(end) = end {
-            this.stage.settle(end);
-        }
-        polled
     }
 
     fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {
         let this = self.project();
         let progress = this.inner.cancel();
-        *this.stage = Stage::Idle;
+        this.passage.cancel();
         progress
     }
+}
+
+impl<G: Gate, O: Operation> GatedProjection<'_, '_, G, O>
+where
+    G: Judge<O::Output, O::Error>,
+{
+    /// Drives the operation of an admitted call.
+    ///
+    /// What it yields is looked at where the caller wants it, and never moved.
+    #[inline(always)]
+    fn run(&mut self, call: &CallContext<'_>, cx: &mut Context<'_>) -> Poll<Outcome<O>> {
+        let running = Running(self.passage);
+        let polled = self.inner.as_mut().poll(call, cx);
+        if polled.is_pending() {
+            mem::forget(running);
+            return Poll::Pending;
+        }
+        hand_up(polled, |result| running.ended(result))
+    }
+}
+
+#[cold]
+fn refused<T, E>(reason: Refusal, call: &CallContext<'_>) -> Poll<Result<T, Error<E>>> {
+    call.emit(EventKind::Refused(reason));
+    Poll::Ready(Err(Error::refused(reason)))
 }
 
 impl<G, O> Repeatable for Gated<'_, G, O>
@@ -161,6 +212,7 @@ where
 {
     type Operation = Gated<'a, G, O>;
 
+    #[inline]
     fn wrap(&'a self, inner: O) -> Self::Operation {
         Gated::new(self, inner)
     }
@@ -177,7 +229,10 @@ impl<G: Gate> IntoPolicy for G {
 impl<G: Gate, O> fmt::Debug for Gated<'_, G, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gated")
-            .field("admitted", &matches!(self.stage, Stage::Admitted(_)))
+            .field(
+                "admitted",
+                &matches!(self.passage.stage, Stage::Admitted(_)),
+            )
             .finish_non_exhaustive()
     }
 }

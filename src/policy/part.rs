@@ -23,6 +23,7 @@ pin_project! {
 }
 
 impl<'p, O> Part<'p, O> {
+    #[inline]
     pub(super) const fn new(inner: O, source: Option<&'p Source>) -> Self {
         Self { inner, source }
     }
@@ -32,6 +33,7 @@ impl<O: Operation> Operation for Part<'_, O> {
     type Output = O::Output;
     type Error = O::Error;
 
+    #[inline(always)]
     fn poll(
         self: Pin<&mut Self>,
         call: &CallContext<'_>,

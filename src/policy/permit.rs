@@ -25,6 +25,7 @@ pub struct Permit<G: Gate> {
 
 impl<G: Gate> Permit<G> {
     /// Keeps a ticket that this gate, or another handle to the same one, has just given.
+    #[inline]
     pub const fn new(gate: G, ticket: G::Ticket) -> Self {
         Self {
             gate,
@@ -37,9 +38,8 @@ impl<G: Gate> Permit<G> {
         self.settle_once(end);
     }
 
-    /// Settled in place: moving what has just been written stalls the processor (7 ns).
     #[inline]
-    pub(super) fn settle_once(&mut self, end: End) {
+    fn settle_once(&mut self, end: End) {
         if let Some(ticket) = self.ticket.take() {
             self.gate.settle(ticket, end);
         }
@@ -96,6 +96,7 @@ pub struct Acquire<G: Gate> {
 
 impl<G: Gate> Acquire<G> {
     /// A wait that is to begin.
+    #[inline]
     pub fn new(gate: G) -> Self {
         Self::at(gate, false)
     }
@@ -118,12 +119,31 @@ impl<G: Gate> Acquire<G> {
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Permit<G>, Refusal>> {
-        let answer = ready!(self.poll_ticket(call, cx));
-        let gate = self.gate.take().expect("it has just answered");
+        let (gate, answer) = ready!(self.poll_answer(call, cx));
         Poll::Ready(answer.map(|ticket| Permit::new(gate, ticket)))
     }
 
-    fn poll_ticket(
+    /// As [`poll_within`](Self::poll_within), for one who keeps gate and ticket himself.
+    pub(super) fn poll_ticket(
+        &mut self,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<G::Ticket, Refusal>> {
+        self.poll_answer(call, cx).map(|(_, answer)| answer)
+    }
+
+    /// After its answer, it holds nothing any more.
+    fn poll_answer(
+        &mut self,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<(G, Result<G::Ticket, Refusal>)> {
+        let answer = ready!(self.ask(call, cx));
+        let gate = self.gate.take().expect("it has just answered");
+        Poll::Ready((gate, answer))
+    }
+
+    fn ask(
         &mut self,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,

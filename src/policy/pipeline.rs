@@ -33,6 +33,12 @@ use crate::timeout::Timeout;
 /// `timeout` (one attempt). So each attempt is counted by the breaker, takes its own permit
 /// and has its own time limit, and nothing outlasts the limit of the whole.
 ///
+/// # Threads
+///
+/// Calls at the same time share what the policies share, and nothing else: the pipeline
+/// itself is only read. A time limit and a fallback share nothing, and a retry its budget,
+/// which is only read while it is full. The others say it in their own texts.
+///
 /// # Examples
 ///
 /// ```
@@ -93,6 +99,7 @@ impl<P> Pipeline<P> {
     /// # Cancel safety
     ///
     /// See [`Call`].
+    #[inline]
     pub fn call<'a, F, Fut, T, E>(&'a self, start: F) -> Call<'a, P::Operation>
     where
         F: FnMut() -> Fut,
@@ -104,6 +111,7 @@ impl<P> Pipeline<P> {
 
     /// As [`call`](Self::call), for an operation that asks which [`Attempt`] it is and how
     /// much time it has.
+    #[inline]
     pub fn call_with<'a, F, Fut, T, E>(&'a self, start: F) -> Call<'a, P::Operation>
     where
         F: FnMut(Attempt) -> Fut,
@@ -132,6 +140,7 @@ impl<P> Pipeline<P> {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn call_once<'a, F, Fut, T, E>(&'a self, start: F) -> Call<'a, P::Operation>
     where
         F: FnOnce() -> Fut,
@@ -150,6 +159,7 @@ impl<P> Pipeline<P> {
     /// pipeline.call_future(async { Ok::<_, std::io::Error>(()) }).await?; // does not compile
     /// # Ok(()) }
     /// ```
+    #[inline]
     pub fn call_future<'a, Fut, T, E>(&'a self, future: Fut) -> Call<'a, P::Operation>
     where
         Fut: Future<Output = Result<T, E>>,
@@ -159,6 +169,7 @@ impl<P> Pipeline<P> {
     }
 
     /// Sends any [`Operation`] through.
+    #[inline]
     pub fn run<'a, O>(&'a self, operation: O) -> Call<'a, P::Operation>
     where
         O: Operation,
@@ -169,6 +180,7 @@ impl<P> Pipeline<P> {
     }
 
     /// As [`run`](Self::run), as an operation: for one who drives many.
+    #[inline]
     pub(crate) fn part<'a, O>(&'a self, operation: O) -> Part<'a, P::Operation>
     where
         O: Operation,

@@ -18,6 +18,7 @@ where
 {
     type Operation = A::Operation;
 
+    #[inline]
     fn wrap(&'a self, inner: O) -> Self::Operation {
         self.outer.wrap(self.inner.wrap(inner))
     }
@@ -30,6 +31,7 @@ pub struct Identity;
 impl<O: Operation> Policy<'_, O> for Identity {
     type Operation = O;
 
+    #[inline]
     fn wrap(&self, inner: O) -> O {
         inner
     }

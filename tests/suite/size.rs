@@ -17,11 +17,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const BARE: usize = 40;
 /// What each policy adds, alone, to a call.
 const TIMEOUT: usize = 64;
-const RETRY: usize = 144;
+const RETRY: usize = 136;
 const CIRCUIT_BREAKER: usize = 56;
 const RATE_LIMIT: usize = 40;
-const BULKHEAD: usize = 40;
-const FALLBACK: usize = 32;
+const BULKHEAD: usize = 32;
+const FALLBACK: usize = 24;
 /// Timeout, retry, circuit breaker, rate limit and bulkhead, and a timeout for each attempt.
 const WHOLE: usize = 376;
 
