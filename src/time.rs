@@ -65,22 +65,25 @@ const BASE: u64 = 1 << 60;
 /// Reads the clock.
 ///
 /// It never fails and needs no runtime. With the feature `test-util` it is tokio's clock.
+// Two raw readings and their difference in nanoseconds: quanta's own instants and spans would
+// divide into seconds and multiply back.
 #[cfg(not(any(test, feature = "test-util")))]
 #[must_use]
+#[inline]
 pub fn now() -> Instant {
-    let (clock, zero) = fast_clock();
-    Instant(BASE + nanos(clock.now().duration_since(*zero)))
+    let (clock, zero) = FAST_CLOCK.get_or_init(fast_clock);
+    Instant(BASE + clock.delta_as_nanos(*zero, clock.raw()))
 }
 
 #[cfg(not(any(test, feature = "test-util")))]
-fn fast_clock() -> &'static (quanta::Clock, quanta::Instant) {
-    static CLOCK: std::sync::OnceLock<(quanta::Clock, quanta::Instant)> =
-        std::sync::OnceLock::new();
-    CLOCK.get_or_init(|| {
-        let clock = quanta::Clock::new();
-        let zero = clock.now();
-        (clock, zero)
-    })
+static FAST_CLOCK: std::sync::OnceLock<(quanta::Clock, u64)> = std::sync::OnceLock::new();
+
+#[cfg(not(any(test, feature = "test-util")))]
+#[cold]
+fn fast_clock() -> (quanta::Clock, u64) {
+    let clock = quanta::Clock::new();
+    let zero = clock.raw();
+    (clock, zero)
 }
 
 /// Reads the clock.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
 mod auto_traits;
+mod clock;
 mod many_traits;
 mod must_not_hold;
 #[cfg(feature = "tower")]
