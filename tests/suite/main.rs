@@ -11,5 +11,6 @@ mod own_types;
 mod size;
 #[path = "../support/mod.rs"]
 mod support;
+mod timers;
 #[cfg(feature = "tower")]
 mod tower_contract;

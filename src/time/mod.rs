@@ -1,0 +1,123 @@
+//! The one clock, and the only place that sleeps.
+//!
+//! Production reads the processor's time-stamp counter through `quanta` (about half the
+//! cost of `std::time::Instant::now`), scaled to the monotonic clock. Under test, and with
+//! the feature `test-util`, it is tokio's clock instead, which can be paused and advanced.
+//!
+//! Timers are entries of wheels of our own, one for each thread and runtime, each on top of one
+//! of tokio's timers: see [`Timer`].
+
+mod alarm;
+mod entry;
+mod line;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod wheel;
+
+use std::time::Duration;
+
+pub use timer::Timer;
+
+/// Whether the clock can be paused: under test, and with the feature `test-util`.
+const PAUSABLE: bool = cfg!(any(test, feature = "test-util"));
+
+/// A point in time, in nanoseconds on the crate's own monotonic scale.
+///
+/// [`Instant::NEVER`] lies after every other. Arithmetic saturates: no input panics, and a
+/// clock that goes backwards yields a zero span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// After every point in time.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The point `nanos` nanoseconds after the scale's zero: for tests of states that are
+    /// told the time.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the scale's zero.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Adds a span; too large a sum is [`Instant::NEVER`].
+    #[must_use]
+    pub fn saturating_add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(span)))
+    }
+
+    /// As [`saturating_add`](Self::saturating_add), in nanoseconds.
+    pub(crate) const fn after(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// The span since `earlier`; zero when that lies in the future.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The whole nanoseconds of a span; 584 years and more are `u64::MAX`.
+pub(crate) fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where the scale stands at the first reading: far enough from zero that a reading before
+/// it (another runtime's paused clock) is still on the scale.
+const BASE: u64 = 1 << 60;
+
+/// Reads the clock.
+///
+/// It never fails and needs no runtime. With the feature `test-util` it is tokio's clock.
+// Two raw readings and their difference in nanoseconds: quanta's own instants and spans would
+// divide into seconds and multiply back.
+#[cfg(not(any(test, feature = "test-util")))]
+#[must_use]
+#[inline]
+pub fn now() -> Instant {
+    let (clock, zero) = FAST_CLOCK.get_or_init(fast_clock);
+    Instant(BASE + clock.delta_as_nanos(*zero, clock.raw()))
+}
+
+#[cfg(not(any(test, feature = "test-util")))]
+static FAST_CLOCK: std::sync::OnceLock<(quanta::Clock, u64)> = std::sync::OnceLock::new();
+
+#[cfg(not(any(test, feature = "test-util")))]
+#[cold]
+fn fast_clock() -> (quanta::Clock, u64) {
+    let clock = quanta::Clock::new();
+    let zero = clock.raw();
+    (clock, zero)
+}
+
+/// Reads the clock.
+///
+/// It never fails and needs no runtime. With the feature `test-util` it is tokio's clock.
+#[cfg(any(test, feature = "test-util"))]
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads it"
+)]
+pub fn now() -> Instant {
+    static ZERO: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let zero = *ZERO.get_or_init(std::time::Instant::now);
+    let now = tokio::time::Instant::now().into_std();
+    match now.checked_duration_since(zero) {
+        Some(after) => Instant(BASE.saturating_add(nanos(after))),
+        None => Instant(BASE.saturating_sub(nanos(zero - now))),
+    }
+}
+
+/// Reads the clock once, so that no call has to wait until it is calibrated (10 to 20 ms,
+/// once in a process). Every builder does it.
+pub(crate) fn warm_up() {
+    let _ = now();
+}
