@@ -30,6 +30,11 @@ use crate::time::{self, Instant, Timer};
 /// limit counts from the first poll that left the operation pending, and tokio's timer
 /// rounds it up to the next millisecond.
 ///
+/// # Sharing
+///
+/// A limit is a number: calls share nothing through it. While one waits, its timer stands in a
+/// list of its thread's; see [`Timer`].
+///
 /// # Errors
 ///
 /// [`Error::TimedOut`] with the limit, the attempts made and the last error below.
@@ -102,24 +107,22 @@ impl IntoPolicy for Duration {
 pin_project! {
     /// An operation with a time limit.
     #[must_use = "an operation does nothing unless polled"]
-    #[project = TimedProjection]
     pub struct Timed<O> {
         #[pin]
         inner: O,
-        limit: Duration,
-        // Known once the operation was pending.
-        deadline: Option<Instant>,
+        // In nanoseconds: half the size of a span. More than it holds is never reached.
+        limit: u64,
+        // Armed for the deadline once the operation was pending.
         timer: Timer,
     }
 }
 
 impl<O> Timed<O> {
     #[inline]
-    pub(crate) const fn new(limit: Duration, inner: O) -> Self {
+    pub(crate) fn new(limit: Duration, inner: O) -> Self {
         Self {
             inner,
-            limit,
-            deadline: None,
+            limit: time::nanos(limit),
             timer: Timer::new(),
         }
     }
@@ -136,39 +139,38 @@ impl<O: Operation> Operation for Timed<O> {
         cx: &mut Context<'_>,
     ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
-        let limited = match *this.deadline {
-            Some(deadline) => call.until(deadline),
-            None => call.within(*this.limit),
+        let deadline = this.timer.until();
+        let is_first = deadline == Instant::NEVER;
+        let limited = if is_first {
+            call.within_nanos(*this.limit)
+        } else {
+            call.until(deadline)
         };
         let polled = this.inner.as_mut().poll(&limited, cx);
         if polled.is_ready() {
-            return hand_up(polled, |_| this.disarm());
+            return hand_up(polled, |_| {
+                if !is_first {
+                    this.timer.disarm();
+                }
+            });
         }
-        let limit = *this.limit;
-        ready!(if let Some(deadline) = *this.deadline {
-            this.timer.poll_until(deadline, cx)
-        } else {
+        ready!(if is_first {
             let now = time::now();
-            let deadline = *this.deadline.insert(now.saturating_add(limit));
-            this.timer.poll_from(now, deadline, cx)
+            this.timer.poll_from(now, now.after(*this.limit), cx)
+        } else {
+            this.timer.poll_until(deadline, cx)
         });
         let progress = this.inner.as_mut().cancel();
-        this.disarm();
+        this.timer.disarm();
+        let limit = Duration::from_nanos(*this.limit);
         call.emit(EventKind::TimedOut { after: limit });
         Poll::Ready(Err(Error::timed_out(limit).after(progress)))
     }
 
     fn cancel(self: Pin<&mut Self>) -> Progress<O::Error> {
-        let mut this = self.project();
-        this.disarm();
+        let this = self.project();
+        this.timer.disarm();
         this.inner.cancel()
-    }
-}
-
-impl<O> TimedProjection<'_, O> {
-    fn disarm(&mut self) {
-        *self.deadline = None;
-        self.timer.disarm();
     }
 }
 
@@ -181,8 +183,8 @@ impl<O: Repeatable> Repeatable for Timed<O> {
 impl<O> fmt::Debug for Timed<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timed")
-            .field("limit", &self.limit)
-            .field("deadline", &self.deadline)
+            .field("limit", &Duration::from_nanos(self.limit))
+            .field("timer", &self.timer)
             .finish_non_exhaustive()
     }
 }

@@ -104,8 +104,12 @@ impl<'p> CallContext<'p> {
     /// [`until`](Self::until).
     #[inline]
     #[must_use]
-    pub fn within(mut self, span: Duration) -> Self {
-        self.deadline.within = self.deadline.within.min(time::nanos(span));
+    pub fn within(self, span: Duration) -> Self {
+        self.within_nanos(time::nanos(span))
+    }
+
+    pub(crate) fn within_nanos(mut self, nanos: u64) -> Self {
+        self.deadline.within = self.deadline.within.min(nanos);
         self
     }
 
