@@ -16,6 +16,7 @@ mod growth;
 mod machine;
 mod meter;
 mod outcome;
+mod plot;
 mod report;
 mod row;
 mod rows;
@@ -72,10 +73,14 @@ impl Options {
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1)) {
-        Ok(options) if options.growth => {
-            growth::run(&options);
-            ExitCode::SUCCESS
-        }
+        Ok(options) if options.growth => match growth::run(&options) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("cannot write the figures: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(options) => peers(&options),
         Err(error) => {
             eprintln!("{error}\n\n{USAGE}");
