@@ -215,10 +215,11 @@ impl Row {
     }
 }
 
-/// A maker of bodies: each thread gets its own handle of every shared object.
+/// A maker of bodies: each thread gets its own handle of every shared object, and uses each
+/// outcome as a caller does.
 macro_rules! each {
     (=> $call:expr) => {
-        move || async move || $call
+        move || async move || $crate::calls::Used::used($call)
     };
     ($($shared:ident),+ => $call:expr) => {{
         $(let $shared = $shared.clone();)+

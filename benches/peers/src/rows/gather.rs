@@ -1,6 +1,6 @@
 //! Many futures, 64 at once: those that are ready, and those that yield once.
 
-use std::future::{Future, ready as now};
+use std::future::Future;
 use std::num::NonZeroUsize;
 
 use futures::stream::{self, StreamExt};
@@ -34,9 +34,9 @@ where
     row.budgeted = true;
     row.note(
         "All of it runs in one task, under tokio's cooperative budget, and collects every value. \
-         Ours collects results, tells panics apart, keeps the order of the source, and catches \
-         its breath so that other tasks get a turn. A JoinSet makes a task of each future, which \
-         may then run on other threads.",
+         Ours yields results, tells panics apart, says which item a result is of, and catches its \
+         breath so that other tasks get a turn. A JoinSet makes a task of each future, which may \
+         then run on other threads.",
     );
     row.floor("64 slots in one task", move || {
         async move || Gather::new((0..ITEMS).map(each)).await
@@ -44,18 +44,21 @@ where
     buffered(row, each);
     concurrent(row, each);
     in_tasks(row, each);
-    row.ours("gather, all outcomes in order", move || {
+    row.ours("gather, as finished", move || {
+        async move || {
+            let source = (0..ITEMS).map(|n| sure(each(n)));
+            let mut all = gather(source).limit(AT_ONCE).as_finished();
+            let mut values = Vec::with_capacity(ITEMS as usize);
+            while let Some((_, one)) = all.next().await {
+                values.extend(one);
+            }
+            values
+        }
+    });
+    row.aside("mainstay", "gather, all outcomes in order", move || {
         async move || {
             gather((0..ITEMS).map(|n| sure(each(n))))
                 .limit(AT_ONCE)
-                .await
-        }
-    });
-    row.aside("mainstay", "gather, as finished, summed", move || {
-        async move || {
-            let source = (0..ITEMS).map(|n| sure(each(n)));
-            let all = gather(source).limit(AT_ONCE).as_finished();
-            all.fold(0, |sum, (_, one)| now(sum + one.unwrap_or(0)))
                 .await
         }
     });
