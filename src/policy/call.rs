@@ -15,7 +15,7 @@ use crate::circuit_breaker::CircuitBreaker;
 use crate::error::Error;
 use crate::fallback::{Fallback, FallingBack, Rescued};
 use crate::observe::Source;
-use crate::operation::Operation;
+use crate::operation::{Operation, hand_up};
 use crate::rate_limit::RateLimiter;
 use crate::retry::{Retried, Retry, Retrying};
 use crate::timeout::Timed;
@@ -193,10 +193,7 @@ impl<O: Operation> Future for Call<'_, O> {
             Standing::Done => panic!("polled after it was ready"),
         };
         let polled = this.operation.poll(&context.told_to(*this.source), cx);
-        if polled.is_ready() {
-            *this.standing = Standing::Done;
-        }
-        polled
+        hand_up(polled, |_| *this.standing = Standing::Done)
     }
 }
 
