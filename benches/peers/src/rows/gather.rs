@@ -2,14 +2,16 @@
 
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use futures_buffered::BufferedStreamExt;
 use futures_concurrency::prelude::*;
 use mainstay::gather::gather;
+use mainstay::prelude::*;
 use tokio::task::JoinSet;
 
-use crate::calls::{item, sure, yielding as late};
+use crate::calls::{LONG, item, sure, yielding as late};
 use crate::floor::gather::Gather;
 use crate::row::Row;
 
@@ -55,12 +57,36 @@ where
             values
         }
     });
-    row.aside("mainstay", "gather, all outcomes in order", move || {
+    other_ways(row, each);
+}
+
+/// The other ways through a gather.
+fn other_ways<F>(row: &mut Row, each: impl Fn(u64) -> F + Copy + Send + 'static)
+where
+    F: Future<Output = u64> + Send + 'static,
+{
+    let source = move || gather((0..ITEMS).map(move |n| sure(each(n)))).limit(AT_ONCE);
+    row.aside("mainstay", "gather, in order", move || {
         async move || {
-            gather((0..ITEMS).map(|n| sure(each(n))))
-                .limit(AT_ONCE)
-                .await
+            let mut all = source().in_order();
+            let mut values = Vec::with_capacity(ITEMS as usize);
+            while let Some(one) = all.next().await {
+                values.extend(one);
+            }
+            values
         }
+    });
+    row.aside("mainstay", "gather, all outcomes", move || {
+        async move || source().await
+    });
+    row.aside("mainstay", "gather, a time limit for each", move || {
+        async move || source().timeout(LONG).await
+    });
+    let pipeline = Pipeline::builder("bulkhead").bulkhead(100).build();
+    let pipeline = Arc::new(pipeline.expect("a pipeline"));
+    row.aside("mainstay", "gather, through a bulkhead", move || {
+        let pipeline = Arc::clone(&pipeline);
+        async move || source().through(&*pipeline).await
     });
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use mainstay::pool::{Check, Pool};
+use mainstay::pool::{Check, Pool, Pooled};
 
 use crate::calls::{Answer, Failed, ok};
 use crate::floor::pool::Shelf;
@@ -100,6 +100,16 @@ pub(super) fn lend(row: &mut Row) {
 
     let pool = ours(Check::Never);
     row.ours("get", each!(pool => *pool.get().await.expect("an object")));
+    row.aside(
+        "mainstay",
+        "try_get",
+        each!(pool => *pool.try_get().expect("an object")),
+    );
+    row.aside(
+        "mainstay",
+        "get, owned",
+        each!(pool => *Pooled::into_owned(pool.get().await.expect("an object"))),
+    );
     let pool = ours(Check::default());
     row.aside(
         "mainstay",

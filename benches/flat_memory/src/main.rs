@@ -1,5 +1,5 @@
 //! Does memory grow with the number of items? Prints the peak resident size for few items and
-//! for many, and fails when it grows: `cargo run --release -p mainstay-benches --bin flat_memory`.
+//! for many, and fails when it grows: `cargo run --release -p mainstay-flat-memory`.
 //!
 //! Linux only: it reads `/proc/self/status`.
 

@@ -1,1 +1,0 @@
-//! Holds the benches; see `benches/happy_path.rs`.
