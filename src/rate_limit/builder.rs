@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::RateLimiter;
 use super::bucket::{Bucket, Rate};
 use super::keyed::KeyedRateLimiterBuilder;
-use super::{RateLimiter, Shared};
+use super::shared::Shared;
 use crate::config::{ConfigError, Value, require};
 use crate::policy::IntoPolicy;
 use crate::time::{self, Instant};
@@ -105,8 +106,12 @@ impl Limits {
     /// A limiter whose bucket is full.
     pub(super) fn limiter(self, now: Instant) -> RateLimiter {
         let bucket = Bucket::new(self.rate, self.burst, now);
+        self.handle(Arc::new(Shared::new(bucket)))
+    }
+
+    pub(super) fn handle(self, shared: Arc<Shared>) -> RateLimiter {
         RateLimiter {
-            shared: Arc::new(Shared::new(bucket)),
+            shared,
             permits: self.permits,
             max_wait: self.max_wait,
         }

@@ -13,21 +13,16 @@
 //! - The scale is changed only while the door is shut, and no open word of the new scale is
 //!   one of the old: see `scale`. Whoever decided by an older scale, or by parts of two, does
 //!   not get to exchange the word, and goes to the lock.
-//!
-//! The latest time that was told stands beside the word, and is not exchanged with it. Two
-//! who come at one moment with different readings of the clock may leave the earlier one
-//! there. It only matters to a third whose own reading lies before both: it may be judged by
-//! the earlier of the two, and never by an earlier one than its own. No permit is made or
-//! lost by it, as the word tells of permits only.
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::bucket::Bucket;
-use super::scale::{Claim, Scale};
+use super::scale::Scale;
+use super::word::{Latest, Word};
 use crate::sync::CacheLine;
 use crate::time::Instant;
 
@@ -39,101 +34,89 @@ pub(super) struct Door {
     /// What every call writes, apart from what it only reads.
     hot: CacheLine<Hot>,
     scale: SharedScale,
+    /// With these settings no number can tell the bucket. Looked at only under the lock.
+    too_large: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Hot {
-    word: AtomicU64,
-    /// The latest time that anyone told, in nanoseconds.
-    latest: AtomicU64,
+    word: Word,
+    latest: Latest,
 }
 
 impl Door {
     /// Shut, until it is opened for its bucket.
     pub(super) fn new() -> Self {
         let hot = Hot {
-            word: AtomicU64::new(SHUT),
-            latest: AtomicU64::new(0),
+            word: Word::new(SHUT),
+            latest: Latest::new(Instant::from_nanos(0)),
         };
         Self {
             hot: CacheLine::new(hot),
             scale: SharedScale::default(),
+            too_large: AtomicBool::new(false),
         }
     }
 
     /// Takes permits, or says when they would be there. `None`: it is for the lock to say.
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_take(&self, permits: u32, now: Instant) -> Option<Result<(), Duration>> {
-        let latest = self.hot.latest.load(Ordering::Relaxed);
         // All that can be done before the word is read: others exchange it meanwhile.
         let (version, scale) = self.scale.load();
-        let claim = scale.claim(permits, now.max(Instant::from_nanos(latest)))?;
-        let taken = self.exchange(claim, version)?;
-        if now.as_nanos() > latest {
-            // A store, though one with an earlier time may undo it: an exchange would add
-            // half to the cost of a take, for what the module's text says. It comes last,
-            // while the line is at hand: before the exchange it costs two threads 5 ns more.
-            self.hot.latest.store(now.as_nanos(), Ordering::Relaxed);
-        }
-        Some(taken.map_err(|missing| scale.time_for(missing)))
+        self.try_take_by(permits, now, version, &scale)
     }
 
-    #[inline]
-    fn exchange(&self, claim: Claim, version: u64) -> Option<Result<(), u64>> {
-        loop {
-            // Acquire: pairs with the Release of `open`, from which each exchange carries it
-            // on. Who sees an open word sees the version of its scale, or a later one.
-            let word = self.hot.word.load(Ordering::Acquire);
-            if word & SHUT != 0 || self.scale.version() != version {
-                return None;
-            }
-            let taken = match claim.take(word) {
-                Ok(taken) => taken,
-                Err(missing) => return Some(Err(missing)),
-            };
-            // Release: pairs with the Acquire of `shut`.
-            let order = (Ordering::Release, Ordering::Relaxed);
-            let exchanged = self
-                .hot
-                .word
-                .compare_exchange_weak(word, taken, order.0, order.1);
-            if exchanged.is_ok() {
-                return Some(Ok(()));
-            }
-        }
+    #[inline(always)]
+    fn try_take_by(
+        &self,
+        permits: u32,
+        now: Instant,
+        version: u64,
+        scale: &Scale,
+    ) -> Option<Result<(), Duration>> {
+        // Who sees an open word sees the version of its scale, or a later one.
+        let is_valid = |word| word & SHUT == 0 && self.scale.version() == version;
+        let Hot { word, latest } = &*self.hot;
+        let taken = word.try_take(permits, (now, latest), scale, is_valid)?;
+        Some(taken.map_err(|missing| scale.time_for(missing)))
     }
 
     /// Sends everyone to the lock, and brings the bucket up to date. Only under the lock.
     pub(super) fn shut(&self, bucket: &mut Bucket) {
-        // Relaxed: only the lock's holders set the mark.
-        if self.hot.word.load(Ordering::Relaxed) & SHUT != 0 {
+        // Only the lock's holders set the mark.
+        if self.hot.word.number() & SHUT != 0 {
             return;
         }
-        // Acquire: pairs with the Release of each take, whose time is then seen.
-        let word = self.hot.word.fetch_or(SHUT, Ordering::Acquire);
-        let latest = Instant::from_nanos(self.hot.latest.load(Ordering::Relaxed));
-        self.scale.load().1.bring_up(bucket, word, latest);
+        let number = self.hot.word.mark(SHUT);
+        let (_, scale) = self.scale.load();
+        scale.bring_up(bucket, number, self.hot.latest.get());
     }
 
     /// Lets everyone in again, if the bucket can be told by a number. Only under the lock,
     /// after [`shut`](Self::shut).
     pub(super) fn open(&self, bucket: &Bucket) {
+        // Relaxed: as it was left under the lock.
+        if self.too_large.load(Ordering::Relaxed) {
+            return;
+        }
         let (_, scale) = self.scale.load();
-        let number = scale.number(bucket).or_else(|| self.rescale(bucket));
-        if let Some(number) = number {
-            // Relaxed: made visible by the store of the word.
-            let latest = bucket.at().as_nanos();
-            self.hot.latest.fetch_max(latest, Ordering::Relaxed);
-            // Release: pairs with the Acquire of `try_take`. A store: while the door is shut,
-            // nobody else writes the word.
-            self.hot.word.store(number, Ordering::Release);
+        match scale.number(bucket).or_else(|| self.rescale(bucket)) {
+            Some(number) => {
+                self.hot.latest.tell_exactly(bucket.at());
+                self.hot.word.set(number);
+            }
+            None => self.too_large.store(true, Ordering::Relaxed),
         }
     }
 
+    /// The settings are others. Only under the lock, after [`shut`](Self::shut).
+    pub(super) fn set_anew(&self) {
+        self.too_large.store(false, Ordering::Relaxed);
+    }
+
     fn rescale(&self, bucket: &Bucket) -> Option<u64> {
-        // Relaxed: as the door is shut, this is as the lock's holders left it.
-        let last = self.hot.word.load(Ordering::Relaxed) & !SHUT;
-        let scale = Scale::new(bucket, last)?;
+        // As the door is shut, this is as the lock's holders left it.
+        let scale = Scale::new(bucket, self.hot.word.number() & !SHUT)?;
         self.scale.store(scale);
         scale.number(bucket)
     }

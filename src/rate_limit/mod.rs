@@ -10,12 +10,14 @@ mod builder;
 mod door;
 mod keyed;
 mod scale;
+mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
+mod word;
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 pub use acquire::Acquire;
@@ -25,11 +27,11 @@ pub use keyed::{KeyedAcquire, KeyedRateLimiter, KeyedRateLimiterBuilder};
 use crate::config::ConfigError;
 use crate::error::Refusal;
 use crate::policy::{Admission, CallContext, End, Gate, Judge};
-use crate::sync::{Key, Lock, wake_all};
+use crate::sync::Key;
 use crate::time::{self, Instant, Timer};
-use bucket::{Bucket, Rate};
-use door::Door;
-use state::{Ask, Place, State};
+use bucket::Rate;
+use shared::Shared;
+use state::{Ask, Place};
 
 /// Lets only so many calls start in a time; more wait in order of arrival, or are refused
 /// at once when that would take too long.
@@ -82,7 +84,8 @@ use state::{Ask, Place, State};
 ///
 /// A token bucket (Turner 1986; as a conformance test: ITU-T I.371), in whole numbers: the
 /// level is kept in fractions of a permit so fine that each nanosecond adds a whole number
-/// of them. A clock that goes backwards adds nothing and takes nothing.
+/// of them. A clock that goes backwards adds nothing and takes nothing; if only by up to 1024
+/// ns, what came in them may be seen again only when the clock has come there again.
 ///
 /// # Examples
 ///
@@ -107,55 +110,6 @@ pub struct RateLimiter {
     shared: Arc<Shared>,
     permits: u32,
     max_wait: Duration,
-}
-
-#[derive(Debug)]
-struct Shared {
-    door: Door,
-    state: Lock<State<Waker>>,
-}
-
-impl Shared {
-    fn new(bucket: Bucket) -> Self {
-        let door = Door::new();
-        door.open(&bucket);
-        let state = Lock::new(State::new(bucket));
-        Self { door, state }
-    }
-
-    /// The way in for all who do not wait yet: one clock reading, and no lock while nobody
-    /// waits.
-    #[inline]
-    fn try_take(&self, permits: u32, now: Instant) -> Result<(), Refusal> {
-        match self.door.try_take(permits, now) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(retry_after)) => Err(Refusal::RateLimited { retry_after }),
-            None => self.ask_to_take(permits, now),
-        }
-    }
-
-    #[cold]
-    fn ask_to_take(&self, permits: u32, now: Instant) -> Result<(), Refusal> {
-        self.ask(|state| state.try_take(permits, now))
-    }
-
-    /// Asks the state, and wakes whom it names once the lock is free.
-    fn ask<R>(&self, ask: impl FnOnce(&mut State<Waker>) -> R) -> R {
-        let (answer, wake) = self.ask_quietly(ask);
-        wake_all(wake);
-        answer
-    }
-
-    /// Asks the state behind the shut door. Returns those who are to be woken.
-    fn ask_quietly<R>(&self, ask: impl FnOnce(&mut State<Waker>) -> R) -> (R, Vec<Waker>) {
-        let mut state = self.state.lock();
-        self.door.shut(state.bucket_mut());
-        let answer = ask(&mut state);
-        if !state.has_queue() {
-            self.door.open(state.bucket());
-        }
-        (answer, state.take_wakers())
-    }
 }
 
 /// What a limiter holds at one moment.
@@ -291,12 +245,13 @@ impl RateLimiter {
 
     fn change_rate(&self, rate: Rate) {
         let now = time::now();
-        self.shared.ask(|state| state.set_rate(rate, now));
+        self.shared.ask_to_change(|state| state.set_rate(rate, now));
     }
 
     fn change_burst(&self, burst: u32) {
         let now = time::now();
-        self.shared.ask(|state| state.set_burst(burst, now));
+        self.shared
+            .ask_to_change(|state| state.set_burst(burst, now));
     }
 
     /// What is asked for now. A wait that ends only at the deadline leaves no time for the
@@ -309,6 +264,20 @@ impl RateLimiter {
         }
         let permits = self.permits;
         Ask { permits, until }
+    }
+
+    #[cold]
+    fn admit_otherwise(
+        &self,
+        taken: Option<Result<(), Duration>>,
+        now: Instant,
+        call: &CallContext<'_>,
+    ) -> Admission<RateLimiterTicket> {
+        match self.shared.judge(taken, self.permits, now) {
+            Ok(()) => Admission::Admitted(RateLimiterTicket(())),
+            Err(refusal) if self.ask(now, call).fits(refusal, now) => Admission::Wait,
+            Err(refusal) => Admission::Refused(refusal),
+        }
     }
 
     /// The way in for one who has to wait.
@@ -359,13 +328,13 @@ impl Gate for RateLimiter {
     type Wait = RateLimiterWait;
     type Ticket = RateLimiterTicket;
 
-    #[inline]
+    /// In line, so that a call that is admitted is one function.
+    #[inline(always)]
     fn admit(&self, call: &CallContext<'_>) -> Admission<RateLimiterTicket> {
         let now = time::now();
-        match self.shared.try_take(self.permits, now) {
-            Ok(()) => Admission::Admitted(RateLimiterTicket(())),
-            Err(refusal) if self.ask(now, call).fits(refusal, now) => Admission::Wait,
-            Err(refusal) => Admission::Refused(refusal),
+        match self.shared.door.try_take(self.permits, now) {
+            Some(Ok(())) => Admission::Admitted(RateLimiterTicket(())),
+            other => self.admit_otherwise(other, now, call),
         }
     }
 

@@ -97,6 +97,21 @@ impl Scale {
         })
     }
 
+    /// The first time that is on it, and the last.
+    pub(super) fn begin(&self) -> Instant {
+        Instant::from_nanos(self.base)
+    }
+
+    pub(super) fn end(&self) -> Instant {
+        self.begin().after(self.span)
+    }
+
+    /// When the bucket of a number is full.
+    pub(super) fn full_at(&self, number: u64) -> Instant {
+        let ticks = number.saturating_sub(self.start);
+        self.begin().saturating_add(self.time_for(ticks))
+    }
+
     /// The number of a bucket, if it is measured by this scale.
     pub(super) fn number(&self, bucket: &Bucket) -> Option<u64> {
         let rate = bucket.rate();

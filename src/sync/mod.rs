@@ -69,6 +69,7 @@ impl<T> SharedLock<T> {
         Self(RwLock::new(state))
     }
 
+    #[inline]
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
