@@ -115,6 +115,7 @@ mod panics;
 pub mod policy;
 pub mod pool;
 pub mod queue;
+mod rare;
 pub mod rate_limit;
 pub mod retry;
 pub mod scope;

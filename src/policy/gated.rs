@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::error::{Error, Progress, Refusal};
 use crate::observe::EventKind;
 use crate::operation::{Operation, Outcome, Repeatable, hand_up};
+use crate::rare::Rare;
 
 /// A gate, and where a call stands with it. Dropped, it leaves the queue or gives back what it
 /// was admitted with.
@@ -23,7 +24,7 @@ struct Passage<'a, G: Gate> {
 enum Stage<'a, G: Gate> {
     Idle,
     /// Boxed, since few calls wait and all calls would carry the room for it.
-    Waiting(Box<Acquire<&'a G>>),
+    Waiting(Rare<Acquire<&'a G>>),
     Admitted(G::Ticket),
 }
 
@@ -44,12 +45,16 @@ impl<G: Gate> Passage<'_, G> {
                     return Poll::Ready(Ok(()));
                 }
                 Admission::Refused(reason) => return Poll::Ready(Err(reason)),
-                Admission::Wait => {
-                    self.stage = Stage::Waiting(Box::new(Acquire::begun(self.gate)));
-                }
+                Admission::Wait => self.begin_wait(),
             },
         }
         self.poll_wait(&{ *call }, cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_wait(&mut self) {
+        self.stage = Stage::Waiting(Rare::new(Acquire::begun(self.gate)));
     }
 
     #[cold]
@@ -58,7 +63,11 @@ impl<G: Gate> Passage<'_, G> {
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        let Stage::Waiting(waiting) = &mut self.stage else {
+        let waiting = match &mut self.stage {
+            Stage::Waiting(waiting) => waiting.get_mut(),
+            Stage::Idle | Stage::Admitted(_) => None,
+        };
+        let Some(waiting) = waiting else {
             return Poll::Ready(Ok(()));
         };
         let answer = ready!(waiting.poll_ticket(call, cx));
@@ -75,7 +84,9 @@ impl<G: Gate> Passage<'_, G> {
         }
     }
 
+    /// Never inlined, so that the drop of a call is small enough to be.
     #[cold]
+    #[inline(never)]
     fn cancel(&mut self) {
         self.settle(End::Cancelled);
     }

@@ -17,6 +17,7 @@ use crate::error::{Error, Progress};
 use crate::observe::{EventKind, GaveUp};
 use crate::operation::{Operation, Outcome, Repeatable, hand_up};
 use crate::policy::CallContext;
+use crate::rare::Rare;
 use crate::time::{self, Instant, Timer};
 
 /// A wait between two attempts. Boxed: who waits can afford it, and nobody else carries it.
@@ -87,7 +88,7 @@ pin_project! {
         inner: O,
         retry: R,
         course: Course<I, E>,
-        nap: Option<Box<Nap<T, E>>>,
+        nap: Rare<Nap<T, E>>,
         policy: PhantomData<fn() -> P>,
     }
 }
@@ -99,7 +100,7 @@ impl<R, P, I, T, E, O> Retrying<R, P, I, T, E, O> {
             inner,
             retry,
             course: Course::new(),
-            nap: None,
+            nap: Rare::NONE,
             policy: PhantomData,
         }
     }
@@ -133,7 +134,7 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     fn next<T, E>(
         &self,
         course: &mut Course<B::Iter, E>,
-        nap: &mut Option<Box<Nap<T, E>>>,
+        nap: &mut Rare<Nap<T, E>>,
         ended: Ended<T, E>,
         call: &CallContext<'_>,
     ) -> Next<T, E>
@@ -146,7 +147,7 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         };
         let yields = course.yields();
         if yields || !again.delay.is_zero() {
-            *nap = Some(Box::new(Nap::new(again, ended.result)));
+            *nap = Rare::new(Nap::new(again, ended.result));
             return if yields { Next::Yield } else { Next::Attempt };
         }
         course.remember(ended.result);
@@ -235,11 +236,11 @@ impl<B: Delays, C, H> Retry<B, C, H> {
     fn poll_nap<T, E>(
         &self,
         course: &mut Course<B::Iter, E>,
-        slot: &mut Option<Box<Nap<T, E>>>,
+        slot: &mut Rare<Nap<T, E>>,
         call: &CallContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, Error<E>>>> {
-        if let Some(nap) = slot {
+        if let Some(nap) = slot.get_mut() {
             ready!(nap.timer.poll_until(nap.until, cx));
         }
         let Some(nap) = slot.take() else {
