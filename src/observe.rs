@@ -260,6 +260,12 @@ pub(crate) fn emit(source: Option<&Source>, attempt: u32, kind: EventKind) {
     }
 }
 
+/// Whether anybody is told of what happens.
+#[inline]
+pub(crate) fn is_heard(source: Option<&Source>) -> bool {
+    TRACES || source.is_some_and(|source| source.observer.is_some())
+}
+
 #[cold]
 fn tell(pipeline: &str, observer: &dyn Observer, attempt: u32, kind: EventKind) {
     observer.observe(&Event {
@@ -269,7 +275,7 @@ fn tell(pipeline: &str, observer: &dyn Observer, attempt: u32, kind: EventKind) 
     });
 }
 
-/// Whether a breaker's change of state is told to anyone but its own hook.
+/// Whether what happens is told to anyone but observers and hooks.
 pub(crate) const TRACES: bool = cfg!(feature = "tracing");
 
 #[cfg(feature = "tracing")]

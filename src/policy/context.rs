@@ -149,6 +149,12 @@ impl<'p> CallContext<'p> {
         }
     }
 
+    /// Whether nothing limits when and how often it is tried again, and nobody hears of it.
+    #[inline]
+    pub(crate) fn is_unlimited_and_unheard(&self) -> bool {
+        !self.has_deadline() && self.budget.is_none() && !observe::is_heard(self.source)
+    }
+
     /// The budget of the outermost retry above.
     #[inline]
     #[must_use]

@@ -21,6 +21,12 @@ pub trait Delays {
     /// need one.
     fn delays(&self, seed: impl FnOnce() -> u64) -> Self::Iter;
 
+    /// Whether there is no end to the delays and each of them is zero. Then none is asked for.
+    #[inline]
+    fn are_none(&self) -> bool {
+        false
+    }
+
     /// Checks the settings, if there are any; asked once, by
     /// [`RetryBuilder::build`](super::RetryBuilder::build).
     ///
@@ -167,6 +173,11 @@ impl Delays for Backoff {
             power: 1.0,
             random: fastrand::Rng::with_seed(seed),
         }
+    }
+
+    #[inline]
+    fn are_none(&self) -> bool {
+        self.base.is_zero() // however it grows, and is spread
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Progress};
 use crate::observe::EventKind;
 use crate::policy::CallContext;
-use crate::time::Instant;
+use crate::time::{self, Instant};
 
 /// So many attempts may follow each other before the task lets others run.
 const STREAK: u32 = 32;
@@ -41,6 +41,11 @@ impl<I, E> Course<I, E> {
         }
     }
 
+    #[cold]
+    pub(super) fn start_clock(&mut self) {
+        self.since = time::now();
+    }
+
     #[inline]
     pub(super) fn past(&mut self) -> &mut Past<I, E> {
         self.past.get_or_insert(Past {
@@ -68,13 +73,10 @@ impl<I, E> Course<I, E> {
     /// Is over; says what came before the attempt that is the last.
     #[inline]
     pub(super) fn end(&mut self) -> Option<Progress<E>> {
-        self.begun = false;
-        self.attempts = 0;
-        self.streak = 0;
-        self.since = Instant::NEVER;
-        self.past.as_ref()?; // spares the move of what is empty
-        let past = self.past.take()?;
-        Some(Progress::new(past.started, past.last))
+        let past = self.past.as_mut();
+        let earlier = past.map(|past| Progress::new(past.started, past.last.take()));
+        *self = Self::new();
+        earlier
     }
 
     /// The attempt that yielded `result` was the last.
@@ -102,6 +104,12 @@ impl<I, E> Course<I, E> {
         let attempts = self.attempts.saturating_add(1);
         drop(self.end());
         call.emit(EventKind::Recovered { attempts });
+    }
+
+    /// Whether the next attempt would be one too many without a pause.
+    #[inline]
+    pub(super) fn is_to_yield(&self) -> bool {
+        self.streak + 1 == STREAK
     }
 
     #[inline]

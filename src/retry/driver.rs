@@ -129,6 +129,45 @@ impl<R, P, I, T, E, O> Retrying<R, P, I, T, E, O> {
 }
 
 impl<B: Delays, C, H> Retry<B, C, H> {
+    /// Begins the next attempt, if it follows at once with nobody to ask and, but for the hook,
+    /// nobody to tell; `false` for all others, which [`next`](Self::next) decides about.
+    ///
+    /// What is decided by so little is decided where the result is: three failures cost 27 ns
+    /// when it was handed to `next`, and back.
+    #[inline(always)]
+    fn repeats_at_once<T, E>(
+        &self,
+        course: &mut Course<B::Iter, E>,
+        ended: &Ended<T, E>,
+        call: &CallContext<'_>,
+    ) -> bool
+    where
+        H: RetryHook<T, E>,
+    {
+        let standing = Standing {
+            attempts: course.attempts.saturating_add(1),
+            time: None,
+        };
+        let no_delay = || Some(Duration::ZERO);
+        let at_once = matches!(ended.verdict, Verdict::Retry)
+            && ended.can_repeat
+            && self.backoff.are_none()
+            && !self.limits.limits_time()
+            && call.is_unlimited_and_unheard()
+            && !course.is_to_yield()
+            && self.limits.plan(standing, ended.verdict, no_delay).is_ok();
+        if at_once {
+            course.attempts = standing.attempts;
+            course.streak += 1;
+            self.hook.before_wait(&RetryEvent {
+                attempt: course.attempts,
+                delay: Duration::ZERO,
+                result: ended.result.as_ref(),
+            });
+        }
+        at_once
+    }
+
     /// What follows an attempt that was not good enough, or whose error needs its past.
     #[cold]
     fn next<T, E>(
@@ -194,7 +233,7 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         course.begun = true;
         self.deposit(above);
         if self.limits.limits_time() {
-            course.since = time::now();
+            course.start_clock();
         }
     }
 
@@ -334,6 +373,10 @@ where
                 verdict,
                 can_repeat: this.inner.can_repeat(),
             };
+            if retry.repeats_at_once(course, &ended, &call) {
+                course.remember(ended.result);
+                continue;
+            }
             match retry.next(course, this.nap, ended, &{ call }) {
                 Next::Over(result) => return Poll::Ready(result),
                 Next::Attempt => {}

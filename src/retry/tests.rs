@@ -1,5 +1,6 @@
 //! The driver, on a paused clock.
 
+mod at_once;
 mod model;
 mod settings;
 

@@ -305,3 +305,23 @@ fn bad_settings_are_refused_by_name() {
         );
     }
 }
+
+/// However it grows, is spread and is capped.
+#[test]
+fn a_base_of_zero_is_no_delay() {
+    let zero = Duration::ZERO;
+    for jitter in JITTERS {
+        for backoff in [
+            Backoff::constant(zero),
+            Backoff::linear(zero),
+            Backoff::exponential(zero),
+            Backoff::exponential(zero).factor(1e6),
+            Backoff::fibonacci(zero),
+        ] {
+            let backoff = backoff.jitter(jitter);
+            assert!(backoff.are_none());
+            assert!(backoff.delays(|| 7).take(100).all(|delay| delay.is_zero()));
+        }
+    }
+    assert!(!Backoff::constant(ns(1)).are_none());
+}
