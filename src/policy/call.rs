@@ -196,9 +196,9 @@ impl<O: Operation> Future for Call<'_, O> {
         let this = self.project();
         let context = match this.standing {
             Standing::Alone => CallContext::root(),
-            Standing::PartOf(attempt) => attempt
-                .get()
-                .map_or(CallContext::root(), Attempt::context),
+            Standing::PartOf(attempt) => {
+                attempt.get().map_or(CallContext::root(), Attempt::context)
+            }
             Standing::Done => panic!("polled after it was ready"),
         };
         let polled = this.operation.poll(&context.told_to(*this.source), cx);

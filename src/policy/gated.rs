@@ -167,7 +167,7 @@ where
         let mut this = self.project();
         match this.passage.poll_admit(call, cx) {
             Poll::Ready(Ok(())) => this.run(call, cx),
-            Poll::Ready(Err(reason)) => refused(reason, &{ *call }),
+            Poll::Ready(Err(reason)) => refused(reason, call),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -199,7 +199,8 @@ where
     }
 }
 
-#[cold]
+/// Written where the outcome is wanted: a refusal is the answer of a breaker that is open.
+#[inline(always)]
 fn refused<T, E>(reason: Refusal, call: &CallContext<'_>) -> Poll<Result<T, Error<E>>> {
     call.emit(EventKind::Refused(reason));
     Poll::Ready(Err(Error::refused(reason)))

@@ -3,7 +3,7 @@
 use crate::error::{Error, Progress};
 use crate::observe::EventKind;
 use crate::policy::CallContext;
-use crate::time::{self, Instant};
+use crate::time::Instant;
 
 /// So many attempts may follow each other before the task lets others run.
 const STREAK: u32 = 32;
@@ -39,11 +39,6 @@ impl<I, E> Course<I, E> {
             since: Instant::NEVER,
             past: None,
         }
-    }
-
-    #[cold]
-    pub(super) fn start_clock(&mut self) {
-        self.since = time::now();
     }
 
     #[inline]

@@ -233,7 +233,7 @@ impl<B: Delays, C, H> Retry<B, C, H> {
         course.begun = true;
         self.deposit(above);
         if self.limits.limits_time() {
-            course.start_clock();
+            course.since = time::now();
         }
     }
 
