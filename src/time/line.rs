@@ -30,7 +30,7 @@ use tokio::runtime::Id;
 
 use super::alarm::{Alarm, News};
 use super::wheel::{Key, Wheel};
-use super::{Instant, PAUSABLE};
+use super::{Instant, is_production};
 use crate::panics::{Payload, caught};
 use crate::sync::{Lock, wake_quietly};
 
@@ -342,14 +342,6 @@ fn clear(stations: &mut Slab<Box<Station>>, index: usize) -> Option<Alarm> {
     alarm
 }
 
-fn is_lazy() -> bool {
-    #[cfg(test)]
-    if super::tests::LAZY.get() {
-        return true;
-    }
-    !PAUSABLE
-}
-
 /// How many stations a runtime has here.
 #[cfg(test)]
 impl Line {
@@ -372,7 +364,7 @@ fn open(stations: &Slab<Box<Station>>, runtime: Id) -> Option<usize> {
 fn found(stations: &mut Slab<Box<Station>>, runtime: Id) -> usize {
     stations.insert(Box::new(Station {
         runtime,
-        lazy: is_lazy(),
+        lazy: is_production(),
         closed: false,
         wheel: Wheel::new(),
         at: Instant::NEVER,

@@ -19,8 +19,14 @@ use std::time::Duration;
 
 pub use timer::Timer;
 
-/// Whether the clock can be paused: under test, and with the feature `test-util`.
-const PAUSABLE: bool = cfg!(any(test, feature = "test-util"));
+/// Whether the clock is the fast one; else it can be paused. A test may claim it.
+fn is_production() -> bool {
+    #[cfg(test)]
+    if tests::LAZY.get() {
+        return true;
+    }
+    !cfg!(any(test, feature = "test-util"))
+}
 
 /// A point in time, in nanoseconds on the crate's own monotonic scale.
 ///
@@ -110,6 +116,8 @@ pub fn now() -> Instant {
     static ZERO: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     let zero = *ZERO.get_or_init(std::time::Instant::now);
     let now = tokio::time::Instant::now().into_std();
+    #[cfg(test)]
+    let now = now + tests::AHEAD.get();
     match now.checked_duration_since(zero) {
         Some(after) => Instant(BASE.saturating_add(nanos(after))),
         None => Instant(BASE.saturating_sub(nanos(zero - now))),

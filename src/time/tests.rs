@@ -22,6 +22,8 @@ const MS: Duration = Duration::from_millis(1);
 thread_local! {
     /// Whether stations that this thread opens behave as in production.
     pub(super) static LAZY: Cell<bool> = const { Cell::new(false) };
+    /// How far this thread's clock has run ahead of tokio's.
+    pub(super) static AHEAD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// With alarms that stay set, as in production, and with those of a paused clock.
@@ -53,6 +55,11 @@ async fn polled(timer: &mut Timer, until: Instant) -> Poll<()> {
 
 fn after(span: Duration) -> Instant {
     now().saturating_add(span)
+}
+
+#[expect(clippy::disallowed_methods, reason = "what ours is compared to")]
+fn tokio_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "what ours are compared to")]
@@ -118,16 +125,71 @@ fn a_timer_ends_at_its_time_and_can_be_moved() {
     });
 }
 
+/// A thread may be away between its look at the clock and the list: meanwhile the time went on.
+#[test]
+fn a_timer_armed_for_a_time_that_others_have_passed_ends() {
+    both_ways(|| {
+        paused().block_on(async {
+            let (stale, mut first, mut last) = (now(), Timer::new(), Timer::new());
+            assert!(polled(&mut first, after(9 * MS)).await.is_pending());
+            assert!(polled(&mut last, after(90 * MS)).await.is_pending());
+            tokios(20 * MS).await;
+            let (mut late, until) = (Timer::new(), stale.saturating_add(2 * MS));
+            let armed = poll_fn(|cx| Poll::Ready(late.poll_from(stale, until, cx)));
+            assert!(armed.await.is_pending());
+            tokios(2 * MS).await;
+            assert!(polled(&mut late, until).await.is_ready());
+        });
+    });
+}
+
 /// Tokio's own timers reach about two years.
 #[test]
 fn a_timer_of_ten_years_ends_then() {
-    both_ways(|| {
+    let year = 365 * 24 * 3600 * SECOND;
+    for (lazy, span) in [(false, 10 * year + MS), (true, year / 365 + MS)] {
+        LAZY.set(lazy);
         paused().block_on(async {
-            let (start, span) = (now(), 3650 * 24 * 3600 * SECOND + MS);
+            let start = now();
             sleep(span).await;
             assert_eq!(now().since(start), span);
         });
+    }
+    LAZY.set(false);
+}
+
+/// The counter goes on while a machine sleeps, tokio's clock does not.
+#[test]
+fn a_clock_that_runs_ahead_delays_nobody_for_long() {
+    LAZY.set(true);
+    paused().block_on(async {
+        let mut long = Timer::new();
+        assert!(polled(&mut long, after(3600 * SECOND)).await.is_pending());
+        AHEAD.set(2 * 3600 * SECOND);
+        let start = tokio_now();
+        sleep(10 * MS).await;
+        assert!(start.elapsed() < 11 * SECOND, "{:?}", start.elapsed());
+        AHEAD.set(Duration::ZERO);
     });
+    LAZY.set(false);
+}
+
+#[test]
+fn a_clock_that_falls_back_delays_nobody() {
+    LAZY.set(true);
+    paused().block_on(async {
+        AHEAD.set(SECOND);
+        let (mut first, mut long) = (Timer::new(), Timer::new());
+        assert!(polled(&mut first, after(SECOND)).await.is_pending());
+        assert!(polled(&mut long, after(3600 * SECOND)).await.is_pending());
+        tokios(2 * SECOND).await;
+        AHEAD.set(Duration::ZERO);
+        let start = tokio_now();
+        sleep(10 * MS).await;
+        let took = start.elapsed();
+        assert!(10 * MS <= took && took < 12 * MS, "{took:?}");
+    });
+    LAZY.set(false);
 }
 
 #[test]
@@ -184,8 +246,11 @@ fn wakers_may_panic_and_use_timers() {
                 kept.lock().push(timer);
             }
             let start = now();
-            sleep(2 * SECOND).await;
-            assert_eq!(now().since(start), 2 * SECOND);
+            // On tokio's own timer: one of ours would have the alarm set for itself.
+            tokios(SECOND + 3 * MS).await;
+            assert_eq!(again.count(), 1, "armed by who was woken");
+            sleep(SECOND).await;
+            assert_eq!(now().since(start), 2 * SECOND + 3 * MS);
             // The first drops the timers of the others: they may have been told or not.
             assert!(told.iter().any(|told| told.count() == 1));
             assert_eq!(again.count(), 1);

@@ -195,10 +195,13 @@ impl<T> Wheel<T> {
             return false;
         };
         let start = self.start(level, slot);
-        if start > tick(now) {
+        // Who enters late stands in the present list, which whoever tells an earlier time, too,
+        // has to look through.
+        let present = tick(now).max(self.passed);
+        if start > present {
             return false;
         }
-        self.last = level == 0 && start == tick(now);
+        self.last = level == 0 && start == present;
         self.passed = self.passed.max(start);
         self.used[level as usize] &= !(1 << slot);
         self.hand = std::mem::replace(&mut self.lists[place(level, slot)], List::EMPTY);
@@ -371,6 +374,23 @@ mod tests {
         assert_eq!(wheel.next(), start);
         let due = due_by(&mut wheel, at(1 << 40), 7);
         assert!(due.into_iter().eq(0..1000));
+    }
+
+    /// Whoever tells the time may be behind the one who told it before.
+    #[test]
+    fn who_enters_late_is_due_though_the_time_is_told_from_before() {
+        let mut wheel = Wheel::new();
+        wheel.insert(at(0), at(9 << TICK_BITS), 'a');
+        wheel.insert(at(0), at(99 << TICK_BITS), 'b');
+        assert_eq!(due_by(&mut wheel, at(50 << TICK_BITS), 7), ['a']);
+        wheel.insert(at(0), at(5 << TICK_BITS), 'c');
+        wheel.insert(at(0), at(7 << TICK_BITS), 'd');
+        assert_eq!(wheel.next(), Some(at(5 << TICK_BITS)));
+        assert_eq!(due_by(&mut wheel, at(6 << TICK_BITS), 7), ['c']);
+        assert_eq!(due_by(&mut wheel, at(6 << TICK_BITS), 7), []);
+        assert_eq!(wheel.next(), Some(at(7 << TICK_BITS)));
+        assert_eq!(due_by(&mut wheel, at(7 << TICK_BITS), 1), ['d']);
+        assert_eq!(due_by(&mut wheel, at(99 << TICK_BITS), 1), ['b']);
     }
 
     #[derive(Clone, Copy, Debug)]
