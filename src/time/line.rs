@@ -249,7 +249,7 @@ impl Line {
         by: By,
     ) -> Poll<()> {
         let alarm = if let Some(alarm) = alarm {
-            if alarm.at() != at || alarm.news() != News::Nothing {
+            if alarm.at() != at {
                 alarm.set(at);
             }
             alarm
@@ -283,7 +283,7 @@ impl Line {
             None
         };
         if station.is_over() {
-            stations.remove(index);
+            remove(&mut stations, index);
         }
         drop(stations);
         drop(alarm);
@@ -299,7 +299,7 @@ impl Line {
         station.tended = Tended::No;
         let all = station.wheel.take_all();
         if station.is_over() {
-            stations.remove(index);
+            remove(&mut stations, index);
         }
         drop(stations);
         drop(alarm);
@@ -317,12 +317,10 @@ impl Station {
         None
     }
 
-    /// Sets the alarm to nothing; it is to be dropped without the lock.
+    /// Sets the alarm to nothing; it is to be dropped without the lock. Who tends the station
+    /// meanwhile finds that when he ends.
     fn rest(&mut self) -> Option<Alarm> {
         self.at = Instant::NEVER;
-        if self.tended == Tended::Yes {
-            self.tended = Tended::Again;
-        }
         self.alarm.take()
     }
 
@@ -335,11 +333,19 @@ impl Station {
 #[cold]
 fn clear(stations: &mut Slab<Box<Station>>, index: usize) -> Option<Alarm> {
     let station = &mut stations[index];
-    let alarm = if station.lazy { None } else { station.rest() };
+    let alarm = station.rest();
     if station.is_over() {
-        stations.remove(index);
+        remove(stations, index);
     }
     alarm
+}
+
+/// Who looks for a station looks past every gap.
+fn remove(stations: &mut Slab<Box<Station>>, index: usize) {
+    stations.remove(index);
+    if stations.is_empty() {
+        stations.clear();
+    }
 }
 
 /// How many stations a runtime has here.

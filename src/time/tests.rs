@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
 use super::entry::stations_of;
+use super::line::Line;
 use super::*;
 use crate::panics::{caught, message};
 use crate::sync::Lock;
@@ -364,6 +365,37 @@ fn nothing_is_left_of_thousands_of_runtimes() {
             assert_eq!(stations_of(id), 0, "round {round}");
         }
     });
+}
+
+/// Trap 58.
+#[test]
+fn who_has_used_the_budget_up_arms_nevertheless() {
+    both_ways(|| {
+        paused().block_on(async {
+            let (mut timer, until) = (Timer::new(), after(SECOND));
+            let armed = poll_fn(|cx| {
+                while pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+                Poll::Ready(timer.poll_until(until, cx))
+            });
+            assert!(armed.await.is_pending());
+            tokios(SECOND).await;
+            assert!(polled(&mut timer, until).await.is_ready());
+        });
+    });
+}
+
+#[test]
+fn runtimes_that_have_gone_leave_no_gaps_at_a_line() {
+    static LINE: Line = Line::new();
+    let runtimes = [(); 9].map(|()| paused());
+    let until = after(SECOND);
+    let enter =
+        |runtime: &Runtime| LINE.enter(runtime.handle().id(), now(), until, Waker::noop().clone());
+    let entered = runtimes.each_ref().map(enter);
+    for (station, key, _) in entered {
+        LINE.leave(station, key);
+    }
+    assert_eq!(enter(&runtimes[0]).0, 0);
 }
 
 #[test]

@@ -10,8 +10,9 @@ use super::{Instant, now};
 ///
 /// Sleeping needs a tokio runtime with its timer enabled; without one tokio panics. The timer
 /// is served by the runtime in which it was armed, never early, and with tokio's precision of
-/// a millisecond. When that runtime ends, the task is woken, and the timer armed anew where it
-/// is polled then.
+/// a millisecond; ten seconds late at most where the machine has slept, which the fast clock
+/// counts and tokio's does not. When that runtime ends, the task is woken, and the timer armed
+/// anew where it is polled then.
 ///
 /// # Sharing
 ///
