@@ -106,9 +106,10 @@ use state::State;
 /// All clones share one state; nothing is sharded, and every count is exact: the breaker
 /// decides by all results that ended before, in one order. A closed breaker takes no lock for
 /// a call that decides nothing. Its result is one atomic exchange in a word that stands on
-/// cache lines of its own, and while the whole window is plain successes not even that. The
-/// lock is taken for failures near a limit, once in up to 254 calls to put what was counted
-/// into the window, for probes, orders and snapshots.
+/// cache lines of its own; while a window of calls is full of plain successes, not even that.
+/// The lock is taken for failures near a limit; to put what was counted into the window, once
+/// in up to 254 calls (14 after a failure) and at each of the 32 steps of a window of time;
+/// for probes, orders and snapshots.
 ///
 /// # Algorithm
 ///
