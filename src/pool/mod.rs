@@ -186,19 +186,8 @@ impl<M: Manage> Pool<M> {
     #[inline]
     pub fn try_get(&self) -> Result<Pooled<'_, M>, Refusal> {
         let shared = self.shared();
-        match shared.take_plain().or_else(|| shared.take_at_once()) {
-            Some(entry) => Ok(Pooled::lent(shared, entry)),
-            None => Err(self.why_there_is_none()),
-        }
-    }
-
-    #[cold]
-    fn why_there_is_none(&self) -> Refusal {
-        if self.shared().lock().is_closed() {
-            Refusal::ShutDown
-        } else {
-            Refusal::pool_exhausted(Duration::ZERO)
-        }
+        let taken = shared.take_plain().map_or_else(|| shared.take_at_once(), Ok);
+        taken.map(|entry| Pooled::lent(shared, entry))
     }
 
     /// Waits for an object and uses it; see [`Pooled::use_with`]. To limit the wait, call that

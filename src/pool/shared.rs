@@ -18,7 +18,7 @@ use super::manage::{Hook, Manage};
 use super::pooled::Pooled;
 use super::snapshot::Reason;
 use super::state::{Effects, Rules, State, Take};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::panics;
 use crate::policy::DynPipeline;
 use crate::sync::{CacheLine, Lock, wake_all};
@@ -125,17 +125,19 @@ impl<M: Manage> Shared<M> {
         self.lock().take_plain(now)
     }
 
-    /// As [`take_plain`](Self::take_plain), but what else is to be done is done.
+    /// As [`take_plain`](Self::take_plain), but what else is to be done is done; or why there
+    /// is none.
     #[cold]
     #[inline(never)]
-    pub(super) fn take_at_once(self: &Arc<Self>) -> Option<Slot<M>> {
+    pub(super) fn take_at_once(self: &Arc<Self>) -> Result<Slot<M>, Refusal> {
         let now = self.now();
         let mut effects = Effects::none();
         let taken = self.lock().take(now, true, &mut effects);
         // What was taken is owned before anything else is done.
         let pooled = match taken {
-            Take::Ready(entry) => Some(Pooled::held(self, entry)),
-            Take::Closed | Take::Empty | Take::Candidate(..) => None,
+            Take::Ready(entry) => Ok(Pooled::held(self, entry)),
+            Take::Closed => Err(Refusal::ShutDown),
+            Take::Empty | Take::Candidate(..) => Err(Refusal::pool_exhausted(Duration::ZERO)),
         };
         self.act(effects);
         pooled.map(Pooled::into_entry)
