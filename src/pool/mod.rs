@@ -186,7 +186,9 @@ impl<M: Manage> Pool<M> {
     #[inline]
     pub fn try_get(&self) -> Result<Pooled<'_, M>, Refusal> {
         let shared = self.shared();
-        let taken = shared.take_plain().map_or_else(|| shared.take_at_once(), Ok);
+        let taken = shared
+            .take_plain()
+            .map_or_else(|| shared.take_at_once(), Ok);
         taken.map(|entry| Pooled::lent(shared, entry))
     }
 

@@ -158,4 +158,19 @@ impl<W, F> Line<W, F> {
         let remove = |ticket| self.remove(ticket).map(|waiter| (ticket, waiter));
         failed.into_iter().filter_map(remove).collect()
     }
+
+    /// Whether the counts and the marks say what is so.
+    #[cfg(test)]
+    pub(super) fn is_sound(&self) -> bool {
+        let all = || self.waiting.iter();
+        let called = all().filter(|(_, waiter)| waiter.called);
+        let delayed = called.clone().filter(|(_, waiter)| waiter.waker.is_some());
+        let failed = all().filter(|(_, waiter)| waiter.failure.is_some());
+        let counts = (called.count(), delayed.count(), failed.count());
+        counts == (self.called, self.delayed, self.failed)
+            && all().all(|(&ticket, waiter)| {
+                (waiter.called || ticket >= self.all_called_below)
+                    && (waiter.failure.is_some() || ticket >= self.all_failed_below)
+            })
+    }
 }

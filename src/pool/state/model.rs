@@ -724,6 +724,7 @@ impl Both {
         assert_eq!(self.real.snapshot(), self.model.snapshot());
         let idle: Vec<Thing> = self.real.idle.iter().map(|entry| thing(entry)).collect();
         assert_eq!(idle, self.model.idle);
+        assert!(self.real.waiting.is_sound());
         self.check_laws(&fx);
     }
 

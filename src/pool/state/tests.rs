@@ -177,3 +177,32 @@ fn a_closed_state_starts_nothing_and_ends_what_lands() {
     assert_eq!(fx.wake, ["drain"]);
     assert_eq!((state.snapshot().size, state.snapshot().created), (0, 1));
 }
+
+/// Objects that are kept stay in their order, and hide nobody behind them who is too old.
+#[test]
+fn what_is_too_old_ends_wherever_it_lies_among_the_idle() {
+    let (mut state, mut fx) = (Real::new(RULES, 5), Effects::none());
+    for name in ["a", "b", "c", "d", "e"] {
+        enter(&mut state, name, &mut fx);
+    }
+    let lent: Vec<_> = (0..5)
+        .map(|object| {
+            state.landed(entry(object), NOW, &mut fx);
+            match state.look(u64::from(object) + 1, &mut None, NOW, &mut fx) {
+                Turn::Candidate(candidate) if state.arrived(&mut fx) => candidate.entry,
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    for mut entry in lent {
+        if entry.object % 2 == 1 {
+            entry.expires = NOW.after(1);
+        }
+        state.put(entry, NOW, &mut fx);
+    }
+    assert_eq!(state.tick(NOW.after(1), &mut fx), Some(Instant::NEVER));
+    let ended: Vec<_> = fx.close.iter().map(|end| (end.0.object, end.1)).collect();
+    assert_eq!(ended, [(1, Reason::LifeTime), (3, Reason::LifeTime)]);
+    let kept: Vec<_> = state.idle.iter().map(|entry| entry.object).collect();
+    assert_eq!(kept, [0, 2, 4]);
+}
