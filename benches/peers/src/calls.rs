@@ -1,6 +1,5 @@
 //! What every entrant calls: the same small operations, as futures and as tower services.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, Ready, poll_fn, ready};
 use std::hint::black_box;
@@ -206,10 +205,4 @@ pub(crate) async fn item(n: u64) -> u64 {
 pub(crate) async fn yielding(n: u64) -> u64 {
     tokio::task::yield_now().await;
     black_box(n)
-}
-
-/// As a result, which is what our gather drives.
-#[inline(always)]
-pub(crate) async fn sure(item: impl Future<Output = u64>) -> Result<u64, Infallible> {
-    Ok(item.await)
 }

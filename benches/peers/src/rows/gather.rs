@@ -8,10 +8,11 @@ use futures::stream::{self, StreamExt};
 use futures_buffered::BufferedStreamExt;
 use futures_concurrency::prelude::*;
 use mainstay::gather::gather;
+use mainstay::infallible;
 use mainstay::prelude::*;
 use tokio::task::JoinSet;
 
-use crate::calls::{LONG, item, sure, yielding as late};
+use crate::calls::{LONG, item, yielding as late};
 use crate::floor::gather::Gather;
 use crate::row::Row;
 
@@ -48,7 +49,7 @@ where
     in_tasks(row, each);
     row.ours("gather, as finished", move || {
         async move || {
-            let source = (0..ITEMS).map(|n| sure(each(n)));
+            let source = (0..ITEMS).map(|n| infallible(each(n)));
             let mut all = gather(source).limit(AT_ONCE).as_finished();
             let mut values = Vec::with_capacity(ITEMS as usize);
             while let Some((_, one)) = all.next().await {
@@ -65,7 +66,7 @@ fn other_ways<F>(row: &mut Row, each: impl Fn(u64) -> F + Copy + Send + 'static)
 where
     F: Future<Output = u64> + Send + 'static,
 {
-    let source = move || gather((0..ITEMS).map(move |n| sure(each(n)))).limit(AT_ONCE);
+    let source = move || gather((0..ITEMS).map(move |n| infallible(each(n)))).limit(AT_ONCE);
     row.aside("mainstay", "gather, in order", move || {
         async move || {
             let mut all = source().in_order();
