@@ -93,8 +93,13 @@ pub(super) struct Ready {
     chunks: Vec<Arc<Chunk>>,
     /// Whether `AWAKE` is set.
     awake: bool,
-    /// What is left of this round: groups, the next chunk of the group in hand, its seats.
+    /// What is left of this round: the groups, and of these the ones in the row of chunks in hand,
+    /// which begins with this chunk; the chunk in hand, and its seats.
+    ///
+    /// It goes from row to row, so that seats are named in the order of their numbers.
     groups: u64,
+    row_groups: u64,
+    row: usize,
     chunk: usize,
     seats: u64,
 }
@@ -109,6 +114,8 @@ impl Ready {
             chunks: Vec::new(),
             awake: true,
             groups: 0,
+            row_groups: 0,
+            row: 0,
             chunk: 0,
             seats: 0,
         }
@@ -161,7 +168,8 @@ impl Ready {
         }
         let marks = self.hub.summary.swap(AWAKE, Ordering::AcqRel) & !AWAKE;
         self.groups = marks & !(TIMER | SOURCE);
-        self.chunk = self.groups.trailing_zeros() as usize;
+        self.row_groups = self.groups;
+        self.row = 0;
         marks
     }
 
@@ -187,18 +195,21 @@ impl Ready {
         }
         let bit = self.seats.trailing_zeros() as usize;
         self.seats &= self.seats - 1;
-        // `next_chunk` stands at the chunk after the one in hand.
-        Some((self.chunk - GROUPS) * SEATS + bit)
+        Some(self.chunk * SEATS + bit)
     }
 
     #[inline(never)]
     fn next_chunk(&mut self) {
-        if let Some(chunk) = self.chunks.get(self.chunk) {
-            self.seats = chunk.woken.swap(0, Ordering::AcqRel);
-            self.chunk += GROUPS;
-        } else {
-            self.groups &= self.groups - 1;
-            self.chunk = self.groups.trailing_zeros() as usize;
+        if self.row_groups == 0 {
+            self.row_groups = self.groups;
+            self.row += GROUPS;
+        }
+        self.chunk = self.row + self.row_groups.trailing_zeros() as usize;
+        self.row_groups &= self.row_groups - 1;
+        match self.chunks.get(self.chunk) {
+            Some(chunk) => self.seats = chunk.woken.swap(0, Ordering::AcqRel),
+            // Whatever comes after it is not there either.
+            None => self.groups = 0,
         }
     }
 
