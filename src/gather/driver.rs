@@ -162,6 +162,12 @@ where
         }
     }
 
+    /// After a poll that was pending: whether that was for other tasks to have a turn, and not
+    /// because there was nothing to do.
+    pub(super) fn is_pausing(&self) -> bool {
+        self.ready.is_awake()
+    }
+
     /// Whether the source was pulled to its end and every outcome was handed out.
     pub(super) fn is_complete(&self) -> bool {
         self.supply.is_exhausted() && !self.cut_short

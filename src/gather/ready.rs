@@ -153,6 +153,11 @@ impl Ready {
         }
     }
 
+    /// Whether the gather has not gone to sleep since it was polled.
+    pub(super) fn is_awake(&self) -> bool {
+        self.awake
+    }
+
     /// Whether the gather is awake, and nobody was woken: a look only. What comes later is
     /// found by `sleep`.
     #[inline]

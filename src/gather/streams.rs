@@ -43,6 +43,8 @@ pub struct AsFinished<F, H, R, O> {
 pub struct InOrder<F, H, R, O, T, E> {
     driver: Driver<F, H, R, O>,
     waiting: Reorder<Result<T, Error<E>>>,
+    /// Other tasks have had their turn while an outcome was at hand.
+    paused: bool,
 }
 
 /// The outcomes of a gather in batches, in the order of the source.
@@ -94,6 +96,7 @@ impl<F, H, R, O, T, E> InOrder<F, H, R, O, T, E> {
         Self {
             driver,
             waiting: Reorder::new(),
+            paused: false,
         }
     }
 }
@@ -170,6 +173,11 @@ where
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error<E>>>> {
+        if mem::take(&mut self.paused) {
+            if let Some(head) = self.waiting.take() {
+                return Poll::Ready(Some(head));
+            }
+        }
         let window = self.driver.settings().limit.max(1).saturating_mul(2);
         self.driver.pull_until = self.waiting.next().saturating_add(window);
         // Also with an outcome at hand: the others are driven whenever this is polled.
@@ -185,6 +193,11 @@ where
                     }
                 }
                 Poll::Ready(None) => break Poll::Ready(None),
+                // The pause comes before what is at hand, which would lead on to the next poll.
+                Poll::Pending if self.driver.is_pausing() => {
+                    self.paused = true;
+                    return Poll::Pending;
+                }
                 Poll::Pending => break Poll::Pending,
             }
         };

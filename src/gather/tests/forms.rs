@@ -1,8 +1,10 @@
 //! What each form yields, and when what starts.
 
 use std::cell::RefCell;
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::error::Refusal;
@@ -326,6 +328,45 @@ async fn it_lets_other_tasks_run() {
 }
 
 /// One that is woken all the time is polled no more often than the others.
+/// Outcomes that came out of order are at hand, and those in flight have always something to do:
+/// who takes the former drives the latter, but lets other tasks run.
+#[test]
+fn outcomes_at_hand_do_not_put_off_the_pause() {
+    const AT_HAND: u32 = 300;
+    let polls = Cell::new(0_u32);
+    let items = (0..AT_HAND + 200).map(|n| {
+        let polls = &polls;
+        let mut turns = 0;
+        std::future::poll_fn(move |cx| {
+            polls.set(polls.get() + 1);
+            turns += 1;
+            cx.waker().wake_by_ref();
+            let last = if n == 0 { 20 } else { 1 };
+            if n <= AT_HAND && turns >= last {
+                Poll::Ready(Plain::Ok(n))
+            } else {
+                Poll::Pending
+            }
+        })
+    });
+    let mut all = gather(items).limit(1000).in_order();
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut taken, mut most) = (0, 0);
+    for _ in 0..20_000 {
+        match pin!(all.next()).poll(&mut cx) {
+            Poll::Ready(outcome) => {
+                assert_eq!(outcome, Some(Ok(taken)));
+                taken += 1;
+            }
+            Poll::Pending => {
+                most = most.max(polls.replace(0));
+            }
+        }
+    }
+    assert_eq!(taken, AT_HAND + 1, "each of them is handed out");
+    assert!(most <= 2 * 128, "{most} polls without a pause");
+}
+
 #[test]
 fn everyone_who_is_woken_has_his_turn() {
     let polls = RefCell::new([0_u32; 100]);
