@@ -100,8 +100,19 @@ where
     fn end_parked(&mut self, cause: Cause) -> Option<Finished<T, E>> {
         let (index, _, raw) = self.parked.take()?;
         self.listener.start();
+        let error = self.settings.cut_by(cause, Progress::none());
+        self.refuse(index, raw, error)
+    }
+
+    /// An item that never starts: this is its outcome, unless its drop panics.
+    pub(super) fn refuse(
+        &mut self,
+        index: usize,
+        raw: R,
+        error: Error<E>,
+    ) -> Option<Finished<T, E>> {
         let result = match panics::caught(|| drop(raw)) {
-            Ok(()) => Err(self.settings.cut_by(cause, Progress::none())),
+            Ok(()) => Err(error),
             Err(panic) => self.panicked(panic, Progress::none())?,
         };
         Some((index, result))

@@ -83,7 +83,8 @@ where
         }
         self.listener.start();
         self.listener.tell();
-        Some((index, Err(self.too_large(weight))))
+        let error = self.too_large(weight);
+        self.refuse(index, raw, error)
     }
 
     fn too_large(&self, weight: u32) -> Error<E> {

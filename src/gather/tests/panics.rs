@@ -172,3 +172,19 @@ async fn a_panic_in_the_drop_of_a_spawned_item_is_its_outcome() {
     let gathered = gather([endless()]).spawned().timeout(MS).await;
     assert!(is_panic(&gathered.outcomes()[0]));
 }
+
+/// What never runs is dropped, and no one else suffers from that.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_drop_of_an_item_that_is_too_heavy_is_its_outcome() {
+    let items = (0..3_u32).map(|n| {
+        let bomb = (n == 1).then(|| Bomb);
+        let item = async move {
+            let _held = bomb;
+            after(MS, Ok(n)).await
+        };
+        (if n == 1 { 9 } else { 1 }, item)
+    });
+    let all: Vec<_> = gather(items).limit(4).await.into();
+    assert_eq!((&all[0], &all[2]), (&Ok(0), &Ok(2)));
+    assert!(is_panic(&all[1]));
+}
