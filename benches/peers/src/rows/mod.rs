@@ -49,6 +49,7 @@ pub(crate) const ALL: &[Plan] = &[
     plan("retry, first attempt succeeds", retry::first),
     plan("retry, 3 failures, zero delay, then ok", retry::fourth),
     plan("rate limit, admit", rate_limit::admit),
+    plan("rate limit, a call", rate_limit::call),
     plan(
         "breaker closed, count window 100",
         circuit_breaker::closed_by_count,

@@ -12,6 +12,7 @@ use tower_resilience::ratelimiter::RateLimiterLayer;
 
 use crate::calls::{HOUR, Prompt, ask, ok};
 use crate::floor::limiter::{Rate, StdRate};
+use crate::goals::Goal;
 use crate::row::{Row, each};
 
 /// So fast that it admits every call.
@@ -68,6 +69,32 @@ pub(super) fn admit(row: &mut Row) {
     )
     .anchor(27.7);
     leaky_bucket(row);
+    let ours = ours();
+    row.ours("try_acquire()", each!(ours => ours.try_acquire(1)));
+}
+
+/// The same with a call behind it.
+pub(super) fn call(row: &mut Row) {
+    row.shared()
+        .require(Goal::BestPeer)
+        .note("The row above, and what is admitted.");
+    let floor = Arc::new(Rate::default());
+    row.floor(
+        "one word, the processor's counter",
+        each!(floor => {
+            floor.admit();
+            ok().await
+        }),
+    );
+    let governor = Arc::new(Governor::direct(quota()));
+    row.peer(
+        "governor",
+        "until_ready()",
+        each!(governor => {
+            governor.until_ready().await;
+            ok().await
+        }),
+    );
     towers(row);
     let ours = ours();
     row.ours("rate_limit()", each!(ours => ok().rate_limit(&ours).await));
