@@ -17,7 +17,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::bucket::Bucket;
@@ -34,8 +34,6 @@ pub(super) struct Door {
     /// What every call writes, apart from what it only reads.
     hot: CacheLine<Hot>,
     scale: SharedScale,
-    /// With these settings no number can tell the bucket. Looked at only under the lock.
-    too_large: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -54,7 +52,6 @@ impl Door {
         Self {
             hot: CacheLine::new(hot),
             scale: SharedScale::default(),
-            too_large: AtomicBool::new(false),
         }
     }
 
@@ -95,23 +92,12 @@ impl Door {
     /// Lets everyone in again, if the bucket can be told by a number. Only under the lock,
     /// after [`shut`](Self::shut).
     pub(super) fn open(&self, bucket: &Bucket) {
-        // Relaxed: as it was left under the lock.
-        if self.too_large.load(Ordering::Relaxed) {
-            return;
-        }
         let (_, scale) = self.scale.load();
-        match scale.number(bucket).or_else(|| self.rescale(bucket)) {
-            Some(number) => {
-                self.hot.latest.tell_exactly(bucket.at());
-                self.hot.word.set(number);
-            }
-            None => self.too_large.store(true, Ordering::Relaxed),
+        let number = scale.number(bucket).or_else(|| self.rescale(bucket));
+        if let Some(number) = number {
+            self.hot.latest.tell_exactly(bucket.at());
+            self.hot.word.set(number);
         }
-    }
-
-    /// The settings are others. Only under the lock, after [`shut`](Self::shut).
-    pub(super) fn set_anew(&self) {
-        self.too_large.store(false, Ordering::Relaxed);
     }
 
     fn rescale(&self, bucket: &Bucket) -> Option<u64> {

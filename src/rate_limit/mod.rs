@@ -245,13 +245,13 @@ impl RateLimiter {
 
     fn change_rate(&self, rate: Rate) {
         let now = time::now();
-        self.shared.ask_to_change(|state| state.set_rate(rate, now));
+        self.shared.ask(|state| state.set_rate(rate, now));
     }
 
     fn change_burst(&self, burst: u32) {
         let now = time::now();
         self.shared
-            .ask_to_change(|state| state.set_burst(burst, now));
+            .ask(|state| state.set_burst(burst, now));
     }
 
     /// What is asked for now. A wait that ends only at the deadline leaves no time for the

@@ -67,22 +67,4 @@ impl Shared {
         }
         (answer, state.take_wakers())
     }
-
-    /// As [`ask`](Self::ask), for what changes the settings.
-    pub(super) fn ask_to_change<R>(&self, change: impl FnOnce(&mut State<Waker>) -> R) -> R {
-        let (answer, wake) = self.change_quietly(change);
-        wake_all(wake);
-        answer
-    }
-
-    /// As [`ask_quietly`](Self::ask_quietly), for what changes the settings.
-    pub(super) fn change_quietly<R>(
-        &self,
-        change: impl FnOnce(&mut State<Waker>) -> R,
-    ) -> (R, Vec<Waker>) {
-        self.ask_quietly(|state| {
-            self.door.set_anew();
-            change(state)
-        })
-    }
 }

@@ -51,16 +51,16 @@ fn what_one_number_cannot_tell_keeps_it_shut_until_the_settings_change() {
     let shared = Shared::new(Bucket::new(rate(u32::MAX, 1), 9, at(5)));
     assert!(!is_open(&shared));
     assert_eq!(shared.try_take(9, at(5)), Ok(()));
-    shared.ask_to_change(|state| state.set_rate(rate(1, 10), at(5)));
+    shared.ask(|state| state.set_rate(rate(1, 10), at(5)));
     assert!(is_open(&shared));
     let retry_after = Duration::from_nanos(10);
     assert_eq!(
         shared.try_take(1, at(5)),
         Err(Refusal::RateLimited { retry_after })
     );
-    shared.ask_to_change(|state| state.set_burst(u32::MAX, at(5)));
+    shared.ask(|state| state.set_burst(u32::MAX, at(5)));
     assert!(is_open(&shared));
-    shared.ask_to_change(|state| state.set_rate(rate(1, u64::MAX), at(15)));
+    shared.ask(|state| state.set_rate(rate(1, u64::MAX), at(15)));
     assert!(!is_open(&shared));
 }
 
@@ -73,7 +73,7 @@ fn no_open_word_is_one_of_older_settings() {
         let (version, scale) = shared.door.scale.load();
         assert!(scale.claim(1, at(5)).is_some());
         assert!(words.insert(shared.door.hot.word.number()));
-        shared.ask_to_change(|state| state.set_burst(burst % 7 + 1, at(5)));
+        shared.ask(|state| state.set_burst(burst % 7 + 1, at(5)));
         assert_eq!(shared.door.try_take_by(1, at(5), version, &scale), None);
     }
 }
@@ -158,11 +158,11 @@ proptest! {
                 Step::Rate(..) | Step::Burst(_) if early_by(&exact, now) > 0 => {}
                 Step::Rate(n, p) => {
                     exact.set_rate(stretched((n, p)), at(now));
-                    shared.ask_to_change(|state| state.set_rate(stretched((n, p)), at(now)));
+                    shared.ask(|state| state.set_rate(stretched((n, p)), at(now)));
                 }
                 Step::Burst(n) => {
                     exact.set_burst(n, at(now));
-                    shared.ask_to_change(|state| state.set_burst(n, at(now)));
+                    shared.ask(|state| state.set_burst(n, at(now)));
                 }
                 Step::Look => {
                     // Of the kept time nothing is lost but the time.
@@ -243,7 +243,7 @@ fn threads_with_skewed_clocks_neither_make_nor_lose_a_permit() {
                     if round % 8 == 0 {
                         // Settings that are measured by another scale, and hold as much.
                         let burst = burst - round % 5;
-                        shared.ask_to_change(|state| state.set_burst(burst, now));
+                        shared.ask(|state| state.set_burst(burst, now));
                         continue;
                     }
                     match enter(&shared, 5000, now) {

@@ -173,7 +173,7 @@ impl Common {
     pub(super) fn change_own(&self, change: impl Fn(&mut State<Waker>, &Limits)) -> Vec<Waker> {
         let change = |state: &mut State<Waker>| change(state, &self.limits);
         let owners = self.own.iter();
-        let woken = owners.flat_map(|(_, own)| own.change_quietly(change).1);
+        let woken = owners.flat_map(|(_, own)| own.ask_quietly(change).1);
         woken.collect()
     }
 

@@ -464,7 +464,7 @@ proptest! {
                     let rate = limits.rate;
                     shard.set_limits(limits, now, |state, _| state.set_rate(rate, now));
                     for limiter in known.values() {
-                        limiter.shared.ask_to_change(|state| state.set_rate(rate, now));
+                        limiter.shared.ask(|state| state.set_rate(rate, now));
                     }
                 }
                 1 => {
@@ -472,7 +472,7 @@ proptest! {
                     let burst = limits.burst;
                     shard.set_limits(limits, now, |state, _| state.set_burst(burst, now));
                     for limiter in known.values() {
-                        limiter.shared.ask_to_change(|state| state.set_burst(burst, now));
+                        limiter.shared.ask(|state| state.set_burst(burst, now));
                     }
                 }
                 // From now on the key has a limiter of its own, until it is forgotten.
