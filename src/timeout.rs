@@ -30,7 +30,7 @@ use crate::time::{self, Instant, Timer};
 /// limit counts from the first poll that left the operation pending, and tokio's timer
 /// rounds it up to the next millisecond.
 ///
-/// # Sharing
+/// # Threads
 ///
 /// A limit is a number: calls share nothing through it. While one waits, its timer stands in a
 /// list of its thread's; see [`Timer`].

@@ -250,8 +250,7 @@ impl RateLimiter {
 
     fn change_burst(&self, burst: u32) {
         let now = time::now();
-        self.shared
-            .ask(|state| state.set_burst(burst, now));
+        self.shared.ask(|state| state.set_burst(burst, now));
     }
 
     /// What is asked for now. A wait that ends only at the deadline leaves no time for the

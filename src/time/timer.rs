@@ -14,7 +14,7 @@ use super::{Instant, now};
 /// counts and tokio's does not. When that runtime ends, the task is woken, and the timer armed
 /// anew where it is polled then.
 ///
-/// # Sharing
+/// # Threads
 ///
 /// Armed timers wait in one of 64 lists of the process, each behind a lock of its own; a thread
 /// always arms at the same one, so threads rarely share any, and a task that has moved takes
