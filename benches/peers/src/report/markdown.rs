@@ -51,7 +51,7 @@ const INTRODUCTION: &str = "\
 This page is written by
 
 ```text
-cargo run --release -p mainstay-peers               # all of it: some minutes, on a quiet machine
+cargo run --release -p mainstay-peers               # all of it: a minute, on a quiet machine
 cargo run --release -p mainstay-peers -- --quick    # within a minute; leaves this page alone
 cargo run --release -p mainstay-peers -- --check    # ends with an error where a goal is missed
 cargo run --release -p mainstay-peers -- --only pool
