@@ -94,7 +94,9 @@
 //!
 //! `tower` (default): layers and services. `signal`: SIGINT and SIGTERM for a [`Shutdown`].
 //! `tracing`: the events of [`observe`] as `tracing` events. `test-util`: tokio's clock instead
-//! of the processor's.
+//! of the processor's. The adapters: `process` (child processes, Unix), `session` (sessions with
+//! commands, code and files; on this machine without more), `agentbay` (the same at AgentBay),
+//! `websocket` (JSON-RPC that reconnects), `redis` (a client, and limits for many machines).
 
 #![warn(clippy::disallowed_methods)]
 
@@ -114,11 +116,17 @@ pub mod operation;
 mod panics;
 pub mod policy;
 pub mod pool;
+#[cfg(all(feature = "process", unix))]
+pub mod process;
 pub mod queue;
 mod rare;
 pub mod rate_limit;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod retry;
 pub mod scope;
+#[cfg(feature = "session")]
+pub mod session;
 pub mod shutdown;
 mod span;
 pub mod stream;
@@ -129,6 +137,8 @@ pub mod time;
 pub mod timeout;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use bulkhead::Bulkhead;
 pub use circuit_breaker::CircuitBreaker;

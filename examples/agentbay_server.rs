@@ -1,0 +1,2 @@
+//! A local AgentBay server.
+fn main() {}

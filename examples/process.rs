@@ -1,0 +1,2 @@
+//! Runs a command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Sessions.
+fn main() {}

@@ -1,0 +1,2 @@
+//! A WebSocket server.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sessions that run commands, code and files.

@@ -1,0 +1,1 @@
+//! The process adapter with real children.

@@ -1,0 +1,1 @@
+//! The Redis adapter with a real server.

@@ -1,0 +1,1 @@
+//! Sessions on this machine, and at a local AgentBay server.

@@ -1,0 +1,1 @@
+//! The WebSocket adapter with real peers.
