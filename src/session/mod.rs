@@ -4,10 +4,14 @@
 //! says of each failure whether the thing may have happened ([`Effect`]). All else stands
 //! around it.
 
+#[cfg(feature = "agentbay")]
+mod agentbay;
 mod error;
 mod provider;
 mod types;
 
+#[cfg(feature = "agentbay")]
+pub use agentbay::{AgentBay, AgentBayBuilder, SessionLink, Tool};
 pub use error::{Effect, SessionError, SessionErrorKind};
 pub use provider::SessionProvider;
 pub use types::{
