@@ -1,1 +1,10 @@
 //! Sessions on this machine, and at a local AgentBay server.
+
+mod agentbay;
+mod agentbay_cancel;
+mod agentbay_connections;
+mod agentbay_failures;
+mod agentbay_files;
+mod agentbay_links;
+mod agentbay_peer;
+mod agentbay_secrets;
