@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use mainstay::session::{
-    AgentBay, Code, Command, CreateSession, Effect, Entry, EntryKind, ListSessions, SessionErrorKind as Kind,
-    SessionId, SessionProvider, SessionStatus,
+    AgentBay, Code, Command, CreateSession, Effect, Entry, EntryKind, ListSessions,
+    SessionErrorKind as Kind, SessionId, SessionProvider, SessionStatus,
 };
 use serde_json::json;
 
@@ -18,9 +18,14 @@ fn id() -> SessionId {
 
 #[tokio::test]
 async fn a_request_is_the_service_s_to_the_letter() {
-    let peer = Peer::always(good(json!({"SessionId": "s-1", "ResourceUrl": "https://look"}))).await;
+    let peer = Peer::always(good(
+        json!({"SessionId": "s-1", "ResourceUrl": "https://look"}),
+    ))
+    .await;
     let provider = peer.builder().region("cn-shanghai").build().unwrap();
-    let request = CreateSession::new().image("code_latest").label("a", "\u{e9} b");
+    let request = CreateSession::new()
+        .image("code_latest")
+        .label("a", "\u{e9} b");
     let info = provider.create(&request).await.unwrap();
     assert_eq!(info.id, id());
     assert_eq!(info.status, SessionStatus::Running);
@@ -40,17 +45,26 @@ async fn a_request_is_the_service_s_to_the_letter() {
     );
     let query = asked.query();
     let names: Vec<&str> = query.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["Action", "Format", "SignatureNonce", "Timestamp", "Version"]);
+    assert_eq!(
+        names,
+        ["Action", "Format", "SignatureNonce", "Timestamp", "Version"]
+    );
     assert_eq!(asked.action(), "CreateMcpSession");
     assert_eq!(asked.field("Format"), "json");
     assert_eq!(asked.field("Version"), "2025-05-06");
     let nonce = asked.field("SignatureNonce");
     assert!(nonce.len() == 32 && nonce.bytes().all(|b| b.is_ascii_hexdigit()));
     let stamp = asked.field("Timestamp");
-    assert!(stamp.len() == 20 && stamp.ends_with('Z') && &stamp[10..11] == "T", "{stamp}");
+    assert!(
+        stamp.len() == 20 && stamp.ends_with('Z') && &stamp[10..11] == "T",
+        "{stamp}"
+    );
     assert_eq!(asked.headers["x-acs-action"], "CreateMcpSession");
     assert_eq!(asked.headers["x-acs-version"], "2025-05-06");
-    assert_eq!(asked.headers["content-type"], "application/x-www-form-urlencoded");
+    assert_eq!(
+        asked.headers["content-type"],
+        "application/x-www-form-urlencoded"
+    );
 }
 
 #[tokio::test]
@@ -65,13 +79,27 @@ async fn no_labels_and_no_image_are_left_out() {
 async fn a_session_that_was_not_made_is_an_error_although_the_reply_is_good() {
     let data = json!({"Success": false, "ErrMsg": "no machine is free"});
     let peer = Peer::always(good(data)).await;
-    let error = peer.provider().create(&CreateSession::new()).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Unavailable, Effect::None));
+    let error = peer
+        .provider()
+        .create(&CreateSession::new())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Unavailable, Effect::None)
+    );
     assert_eq!(error.message(), "no machine is free");
     assert_eq!(error.request_id(), Some("R-1"));
     let peer = Peer::always(good(json!({"Success": true}))).await;
-    let error = peer.provider().create(&CreateSession::new()).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Protocol, Effect::Unknown));
+    let error = peer
+        .provider()
+        .create(&CreateSession::new())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Protocol, Effect::Unknown)
+    );
 }
 
 #[tokio::test]
@@ -87,14 +115,33 @@ async fn the_detail_of_a_session_is_asked_in_the_query() {
     .await;
     let provider = peer.provider();
     assert_eq!(provider.status(&id()).await.unwrap(), SessionStatus::Paused);
-    assert_eq!(provider.status(&id()).await.unwrap(), SessionStatus::Finished);
-    assert_eq!(provider.status(&id()).await.unwrap(), SessionStatus::Deleted);
-    assert_eq!(provider.status(&id()).await.unwrap(), SessionStatus::Other("ODD".into()));
-    assert_eq!(provider.status(&id()).await.unwrap_err().kind(), Kind::Protocol);
-    assert_eq!(provider.status(&id()).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(
+        provider.status(&id()).await.unwrap(),
+        SessionStatus::Finished
+    );
+    assert_eq!(
+        provider.status(&id()).await.unwrap(),
+        SessionStatus::Deleted
+    );
+    assert_eq!(
+        provider.status(&id()).await.unwrap(),
+        SessionStatus::Other("ODD".into())
+    );
+    assert_eq!(
+        provider.status(&id()).await.unwrap_err().kind(),
+        Kind::Protocol
+    );
+    assert_eq!(
+        provider.status(&id()).await.unwrap_err().kind(),
+        Kind::NotFound
+    );
     let asked = &peer.asked()[0];
     assert_eq!(asked.form().len(), 1);
-    assert!(asked.query().contains(&("SessionId".to_owned(), "s-1".to_owned())));
+    assert!(
+        asked
+            .query()
+            .contains(&("SessionId".to_owned(), "s-1".to_owned()))
+    );
 }
 
 #[tokio::test]
@@ -107,7 +154,10 @@ async fn a_session_is_found() {
     let error = provider.get(&id()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     assert_eq!(error.code(), Some("InvalidMcpSession.NotFound"));
-    assert_eq!(provider.get(&id()).await.unwrap_err().kind(), Kind::Protocol);
+    assert_eq!(
+        provider.get(&id()).await.unwrap_err().kind(),
+        Kind::Protocol
+    );
 }
 
 #[tokio::test]
@@ -118,7 +168,11 @@ async fn pages_follow_each_other_to_the_last() {
         let sessions: Vec<_> = (from..25.min(from + size))
             .map(|n| json!({"SessionId": format!("s-{n}"), "SessionStatus": "RUNNING"}))
             .collect();
-        let next = if from + size < 25 { (from + size).to_string() } else { String::new() };
+        let next = if from + size < 25 {
+            (from + size).to_string()
+        } else {
+            String::new()
+        };
         let body = json!({
             "RequestId": "R", "Success": true, "Data": sessions,
             "NextToken": next, "MaxResults": size, "TotalCount": 25,
@@ -146,7 +200,15 @@ async fn pages_follow_each_other_to_the_last() {
     assert_eq!(asked[0].field("MaxResults"), "10");
     assert_eq!(asked[0].field("Labels"), r#"{"a":"b"}"#);
     assert!(!asked[0].form().iter().any(|(name, _)| name == "NextToken"));
-    assert_eq!(provider.list(&ListSessions::all().page_size(7)).await.unwrap().sessions.len(), 7);
+    assert_eq!(
+        provider
+            .list(&ListSessions::all().page_size(7))
+            .await
+            .unwrap()
+            .sessions
+            .len(),
+        7
+    );
 }
 
 #[tokio::test]
@@ -156,7 +218,10 @@ async fn a_page_that_leads_to_itself_does_not_go_on_for_ever() {
     let provider = peer.provider();
     let page = provider.list(&ListSessions::all()).await.unwrap();
     let next = ListSessions::all().after(page.next.unwrap());
-    assert_eq!(provider.list(&next).await.unwrap_err().kind(), Kind::Protocol);
+    assert_eq!(
+        provider.list(&next).await.unwrap_err().kind(),
+        Kind::Protocol
+    );
 }
 
 /// A server at which a deletion ends after so many questions, by this answer.
@@ -221,7 +286,10 @@ async fn a_hint_of_a_failed_question_is_obeyed() {
 async fn a_question_that_is_not_allowed_ends_the_wait_and_leaves_open_what_happened() {
     let peer = slow_to_delete(1, gone(), refused(403, "Forbidden", "no")).await;
     let error = soon(peer.provider().delete(&id())).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Denied, Effect::Unknown));
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Denied, Effect::Unknown)
+    );
 }
 
 #[tokio::test]
@@ -232,7 +300,10 @@ async fn a_deletion_is_not_waited_for_for_ever() {
         let provider = peer.builder().delete_poll(ms(200), ms(20)).build().unwrap();
         let begun = std::time::Instant::now();
         let error = soon(provider.delete(&id())).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), (Kind::Unavailable, Effect::Unknown));
+        assert_eq!(
+            (error.kind(), error.effect()),
+            (Kind::Unavailable, Effect::Unknown)
+        );
         assert!(begun.elapsed() >= ms(200) && begun.elapsed() < ms(5000));
     }
 }
@@ -246,7 +317,10 @@ async fn a_session_that_was_gone_before_is_deleted_with_success() {
     assert_eq!(peer.actions(), ["DeleteSessionAsync"]);
     // A wrong address is not a session that is gone.
     let peer = Peer::always(refused(404, "InvalidAction.NotFound", "no such action")).await;
-    assert_eq!(peer.provider().delete(&id()).await.unwrap_err().kind(), Kind::Invalid);
+    assert_eq!(
+        peer.provider().delete(&id()).await.unwrap_err().kind(),
+        Kind::Invalid
+    );
 }
 
 #[tokio::test]
@@ -281,7 +355,10 @@ async fn the_old_form_of_an_answer_is_the_text() {
     let result = peer.provider().run(&id(), &"ls".into()).await.unwrap();
     assert!(result.success);
     assert_eq!(result.stdout_text(), "plain\n");
-    assert_eq!(peer.asked()[0].args(), json!({"command": "ls", "timeout_ms": 50_000}));
+    assert_eq!(
+        peer.asked()[0].args(),
+        json!({"command": "ls", "timeout_ms": 50_000})
+    );
 }
 
 #[tokio::test]
@@ -290,18 +367,31 @@ async fn what_the_service_would_not_take_is_not_sent() {
     let provider = peer.provider();
     let command = Command::new("sleep 99").time_limit(Duration::from_secs(51));
     let error = provider.run(&id(), &command).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Invalid, Effect::None));
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Invalid, Effect::None)
+    );
     let code = Code::python("1").time_limit(Duration::from_secs(61));
     let error = provider.run_code(&id(), &code).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Invalid, Effect::None));
-    let error = provider.run_code(&id(), &Code::new("cobol", "")).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Unsupported, Effect::None));
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Invalid, Effect::None)
+    );
+    let error = provider
+        .run_code(&id(), &Code::new("cobol", ""))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Unsupported, Effect::None)
+    );
     assert_eq!(peer.accepted(), 0);
 }
 
 #[tokio::test]
 async fn code_runs_in_its_language() {
-    let left = json!({"executionError": null, "result": ["{\"text/plain\": \"42\"}"], "stdout": ["a"]});
+    let left =
+        json!({"executionError": null, "result": ["{\"text/plain\": \"42\"}"], "stdout": ["a"]});
     let peer = Peer::always(said(left, false)).await;
     let code = Code::new("py", "6*7").time_limit(Duration::from_millis(1001));
     let result = peer.provider().run_code(&id(), &code).await.unwrap();
@@ -310,7 +400,10 @@ async fn code_runs_in_its_language() {
     assert_eq!(result.stdout_text(), "a");
     let asked = &peer.asked()[0];
     assert_eq!(asked.field("Name"), "run_code");
-    assert_eq!(asked.args(), json!({"code": "6*7", "language": "python", "timeout_s": 2}));
+    assert_eq!(
+        asked.args(),
+        json!({"code": "6*7", "language": "python", "timeout_s": 2})
+    );
 }
 
 #[tokio::test]
@@ -331,16 +424,15 @@ async fn a_directory_is_listed_by_name() {
     );
     assert_eq!(peer.asked()[0].args(), json!({"path": "/d"}));
     let error = provider.list_directory(&id(), "/d").await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::NotFound, Effect::None));
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::NotFound, Effect::None)
+    );
 }
 
 #[tokio::test]
 async fn labels_go_and_come() {
-    let peer = Peer::in_turn([
-        good(json!(null)),
-        good(json!({"Labels": "{\"a\":\"b\"}"})),
-    ])
-    .await;
+    let peer = Peer::in_turn([good(json!(null)), good(json!({"Labels": "{\"a\":\"b\"}"}))]).await;
     let provider = peer.provider();
     let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
     provider.set_labels(&id(), &labels).await.unwrap();
@@ -382,24 +474,36 @@ async fn a_pause_and_a_resumption_are_waited_for() {
 async fn a_pause_that_fails_or_takes_too_long_is_an_error() {
     let peer = states(&["PAUSING", "RUNNING"]).await;
     let error = soon(peer.provider().pause(&id())).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Unavailable, Effect::Unknown));
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Unavailable, Effect::Unknown)
+    );
     let peer = states(&[]).await;
     let ms = Duration::from_millis;
     let provider = peer.builder().pause_poll(ms(100), ms(10)).build().unwrap();
     let error = soon(provider.pause(&id())).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Unavailable, Effect::Unknown));
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Unavailable, Effect::Unknown)
+    );
 }
 
 #[tokio::test]
 async fn a_link_is_asked_for_and_its_port_checked() {
     let peer = Peer::always(good(json!({"Url": "https://l"}))).await;
     let provider = peer.provider();
-    let link = provider.get_link(&id(), Some("https"), Some(30_100)).await.unwrap();
+    let link = provider
+        .get_link(&id(), Some("https"), Some(30_100))
+        .await
+        .unwrap();
     assert_eq!(link.url, "https://l");
     assert_eq!(peer.asked()[0].field("Port"), "30100");
     assert_eq!(peer.asked()[0].field("ProtocolType"), "https");
     let error = provider.get_link(&id(), None, Some(80)).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Invalid, Effect::None));
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Invalid, Effect::None)
+    );
     assert_eq!(peer.asked().len(), 1);
 }
 
@@ -410,7 +514,10 @@ async fn the_tools_of_a_session_are_asked_for_once() {
     let provider = peer.provider();
     for _ in 0..2 {
         let tools = provider.tools(&id()).await.unwrap();
-        assert_eq!((tools[0].name.as_str(), tools[0].server.as_str()), ("shell", "wuying_shell"));
+        assert_eq!(
+            (tools[0].name.as_str(), tools[0].server.as_str()),
+            ("shell", "wuying_shell")
+        );
     }
     assert_eq!(peer.actions(), ["GetSession"]);
 }
@@ -418,16 +525,27 @@ async fn the_tools_of_a_session_are_asked_for_once() {
 #[tokio::test]
 async fn a_context_is_synchronized_with_the_key_in_the_query() {
     let peer = Peer::always(good(json!(null))).await;
-    peer.provider().sync_context(&id(), Some("upload")).await.unwrap();
+    peer.provider()
+        .sync_context(&id(), Some("upload"))
+        .await
+        .unwrap();
     let asked = &peer.asked()[0];
-    assert!(asked.query().contains(&("Authorization".to_owned(), format!("Bearer {KEY}"))));
+    assert!(
+        asked
+            .query()
+            .contains(&("Authorization".to_owned(), format!("Bearer {KEY}")))
+    );
     assert_eq!(asked.form().len(), 2);
 }
 
 #[test]
 fn futures_can_be_sent_to_other_threads() {
     fn is_send<T: Send>(_: &T) {}
-    let provider = AgentBay::builder().api_key("k").endpoint("http://127.0.0.1:1").build().unwrap();
+    let provider = AgentBay::builder()
+        .api_key("k")
+        .endpoint("http://127.0.0.1:1")
+        .build()
+        .unwrap();
     let (id, command) = (id(), "ls".into());
     is_send(&provider.run(&id, &command));
     is_send(&provider.delete(&id));

@@ -50,7 +50,9 @@ async fn a_call_that_was_dropped_at_any_poll_leaves_no_reply_to_the_next() {
         let _ = soon(polled(times, provider.run(&id, &dropped))).await;
         for n in 0..2 {
             let line = format!("{times} {n}");
-            let result = soon(provider.run(&id, &Command::new(line.clone()))).await.unwrap();
+            let result = soon(provider.run(&id, &Command::new(line.clone())))
+                .await
+                .unwrap();
             assert_eq!(result.stdout_text(), line);
         }
     }
@@ -79,7 +81,9 @@ async fn calls_that_are_dropped_at_any_time_leave_no_reply_to_others() {
     for task in tasks.collect::<Vec<_>>() {
         soon(task).await.unwrap();
     }
-    let result = soon(provider.run(&SessionId::new("s"), &"last".into())).await.unwrap();
+    let result = soon(provider.run(&SessionId::new("s"), &"last".into()))
+        .await
+        .unwrap();
     assert_eq!(result.stdout_text(), "last");
 }
 
@@ -87,12 +91,18 @@ async fn calls_that_are_dropped_at_any_time_leave_no_reply_to_others() {
 #[tokio::test]
 async fn a_reply_of_which_a_half_was_read_is_not_read_on() {
     let half = b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n{\"Success\":true,".to_vec();
-    let peer = Peer::start(move |asked| match asked.args()["command"].as_str().unwrap() {
-        "half" => Act::Drip(half.clone(), b" ".to_vec(), Duration::from_millis(5)),
-        line => said(line, false),
-    })
+    let peer = Peer::start(
+        move |asked| match asked.args()["command"].as_str().unwrap() {
+            "half" => Act::Drip(half.clone(), b" ".to_vec(), Duration::from_millis(5)),
+            line => said(line, false),
+        },
+    )
     .await;
-    let provider = peer.builder().request_limit(Duration::from_millis(60)).build().unwrap();
+    let provider = peer
+        .builder()
+        .request_limit(Duration::from_millis(60))
+        .build()
+        .unwrap();
     let id = SessionId::new("s");
     for _ in 0..5 {
         assert!(soon(provider.run(&id, &"half".into())).await.is_err());
@@ -111,7 +121,11 @@ async fn a_deletion_that_is_dropped_stops_asking() {
     let provider = peer.provider();
     let id = SessionId::new("s");
     let limit = Duration::from_millis(100);
-    assert!(tokio::time::timeout(limit, provider.delete(&id)).await.is_err());
+    assert!(
+        tokio::time::timeout(limit, provider.delete(&id))
+            .await
+            .is_err()
+    );
     tokio::time::sleep(Duration::from_millis(30)).await;
     let asked = peer.asked().len();
     assert!(asked > 2);

@@ -14,7 +14,9 @@ use crate::agentbay_peer::{Act, Peer, good, reply, said, soon};
 async fn call(provider: &AgentBay, n: usize) {
     let line = format!("echo {n}");
     let command = Command::new(line.clone());
-    let result = soon(provider.run(&SessionId::new("s-1"), &command)).await.unwrap();
+    let result = soon(provider.run(&SessionId::new("s-1"), &command))
+        .await
+        .unwrap();
     assert_eq!(result.stdout_text(), line, "somebody else's reply");
 }
 
@@ -57,7 +59,11 @@ async fn many_at_once(at_once: usize, rounds: usize) {
     }
     tasks.join_all().await;
     assert_eq!(peer.asked().len(), at_once * rounds);
-    assert!(peer.accepted() <= at_once, "{} of {at_once}", peer.accepted());
+    assert!(
+        peer.accepted() <= at_once,
+        "{} of {at_once}",
+        peer.accepted()
+    );
 }
 
 #[tokio::test]
@@ -93,7 +99,9 @@ async fn a_connection_that_the_server_closed_is_not_used_again() {
     let n = count.clone();
     let peer = Peer::start(move |_| {
         n.fetch_add(1, Ordering::SeqCst);
-        let Act::Say(bytes) = said("echo 1", false) else { unreachable!() };
+        let Act::Say(bytes) = said("echo 1", false) else {
+            unreachable!()
+        };
         Act::SayAndClose(bytes)
     })
     .await;
@@ -111,7 +119,11 @@ async fn a_connection_that_the_server_closed_is_not_used_again() {
 #[test]
 fn a_provider_outlives_the_runtime_of_its_first_call() {
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
-    let home = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let home = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let peer = home.block_on(echo());
     let provider = peer.provider();
     for n in 0..3 {
@@ -127,5 +139,9 @@ async fn a_first_connection_does_not_wait() {
     for n in 0..10 {
         call(&peer.provider(), n).await;
     }
-    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_millis(400),
+        "{:?}",
+        begun.elapsed()
+    );
 }

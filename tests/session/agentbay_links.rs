@@ -5,7 +5,7 @@ use mainstay::session::{
 };
 use serde_json::{Value, json};
 
-use crate::agentbay_peer::{Act, Peer, good, nobody, reply, said, soon};
+use crate::agentbay_peer::{Act, Peer, gone, good, nobody, reply, said, soon};
 
 const TOKEN: &str = "tok-SECRET/1";
 
@@ -32,7 +32,10 @@ async fn made(service: &Peer) -> (AgentBay, SessionId) {
     (provider, info.id)
 }
 
-async fn run(provider: &AgentBay, id: &SessionId) -> Result<String, mainstay::session::SessionError> {
+async fn run(
+    provider: &AgentBay,
+    id: &SessionId,
+) -> Result<String, mainstay::session::SessionError> {
     let result = soon(provider.run(id, &"ls".into())).await?;
     Ok(result.stdout_text().into_owned())
 }
@@ -58,7 +61,10 @@ async fn a_tool_whose_server_is_known_is_called_directly() {
     assert_eq!(body["requestId"], result.request_id);
     let parts: Vec<&str> = result.request_id.split('-').collect();
     assert_eq!((parts[0], parts[2].len()), ("link", 9));
-    assert!(!asked.body.contains("akm-"), "the key has no business there");
+    assert!(
+        !asked.body.contains("akm-"),
+        "the key has no business there"
+    );
 }
 
 #[tokio::test]
@@ -72,7 +78,7 @@ async fn a_tool_whose_server_is_not_known_is_called_by_the_service() {
 }
 
 #[tokio::test]
-async fn the_link_is_learnt_by_get_as_well_and_forgotten_with_the_session() {
+async fn the_link_is_learnt_by_get_as_well() {
     let link = Peer::always(answer("direct")).await;
     let service = service(link.url()).await;
     let provider = service.provider();
@@ -81,8 +87,25 @@ async fn the_link_is_learnt_by_get_as_well_and_forgotten_with_the_session() {
     provider.get(&id).await.unwrap();
     assert_eq!(run(&provider, &id).await.unwrap(), "direct");
     assert_eq!(service.asked()[0].field("Server"), "");
-    let gone = Peer::always(crate::agentbay_peer::gone()).await;
-    drop(gone);
+}
+
+#[tokio::test]
+async fn the_link_is_forgotten_with_its_session() {
+    let link = Peer::always(answer("direct")).await;
+    let url = link.url();
+    let service = Peer::start(move |asked| match asked.action().as_str() {
+        "CallMcpTool" => said("service", false),
+        "DeleteSessionAsync" => gone(),
+        _ => good(json!({
+            "SessionId": "s-1", "LinkUrl": url, "Token": TOKEN,
+            "ToolList": [{"name": "shell", "server": "s"}],
+        })),
+    })
+    .await;
+    let (provider, id) = made(&service).await;
+    assert_eq!(run(&provider, &id).await.unwrap(), "direct");
+    provider.delete(&id).await.unwrap();
+    assert_eq!(run(&provider, &id).await.unwrap(), "service");
 }
 
 #[tokio::test]
@@ -118,13 +141,18 @@ async fn what_was_sent_by_a_link_is_not_sent_again_by_the_service() {
 
 #[tokio::test]
 async fn a_link_that_lets_nobody_in_any_more_is_forgotten() {
-    let link = Peer::always(reply(401, &[], TOKEN)).await;
-    let service = service(link.url()).await;
-    let (provider, id) = made(&service).await;
-    let error = run(&provider, &id).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Denied, Effect::None));
-    assert_eq!(run(&provider, &id).await.unwrap(), "service");
-    assert_eq!(link.asked().len(), 1);
+    for (status, kind, effect) in [
+        (401, Kind::Denied, Effect::None),
+        (404, Kind::Protocol, Effect::Unknown),
+    ] {
+        let link = Peer::always(reply(status, &[], TOKEN)).await;
+        let service = service(link.url()).await;
+        let (provider, id) = made(&service).await;
+        let error = run(&provider, &id).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (kind, effect));
+        assert_eq!(run(&provider, &id).await.unwrap(), "service");
+        assert_eq!(link.asked().len(), 1);
+    }
 }
 
 #[tokio::test]
@@ -139,7 +167,10 @@ async fn a_link_has_a_time_limit_of_its_own() {
     let provider = service.builder().direct_limit(ms(100)).build().unwrap();
     let id = provider.create(&CreateSession::new()).await.unwrap().id;
     let error = run(&provider, &id).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Connection, Effect::Unknown));
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (Kind::Connection, Effect::Unknown)
+    );
 }
 
 #[tokio::test]

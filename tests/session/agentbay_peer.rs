@@ -14,27 +14,27 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The key of every test: it must show nowhere.
-pub const KEY: &str = "akm-0f/SECRET+key";
+pub(crate) const KEY: &str = "akm-0f/SECRET+key";
 
 /// A request as it came.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
-    pub target: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: String,
+pub(crate) struct Asked {
+    pub(crate) target: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
 impl Asked {
-    pub fn query(&self) -> Vec<(String, String)> {
+    pub(crate) fn query(&self) -> Vec<(String, String)> {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
         pairs(query)
     }
 
-    pub fn form(&self) -> Vec<(String, String)> {
+    pub(crate) fn form(&self) -> Vec<(String, String)> {
         pairs(&self.body)
     }
 
-    pub fn field(&self, name: &str) -> String {
+    pub(crate) fn field(&self, name: &str) -> String {
         let fields = self.query().into_iter().chain(self.form());
         fields
             .into_iter()
@@ -42,23 +42,23 @@ impl Asked {
             .unwrap_or_default()
     }
 
-    pub fn action(&self) -> String {
+    pub(crate) fn action(&self) -> String {
         self.field("Action")
     }
 
-    pub fn args(&self) -> Value {
+    pub(crate) fn args(&self) -> Value {
         serde_json::from_str(&self.field("Args")).unwrap_or_default()
     }
 }
 
-pub fn pairs(form: &str) -> Vec<(String, String)> {
+pub(crate) fn pairs(form: &str) -> Vec<(String, String)> {
     let url = reqwest::Url::parse(&format!("http://localhost/?{form}")).unwrap();
     url.query_pairs().into_owned().collect()
 }
 
 /// What the peer does with a request.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     /// Sends these bytes and reads on.
     Say(Vec<u8>),
     /// Sends these bytes and closes.
@@ -72,40 +72,56 @@ pub enum Act {
 }
 
 /// A reply with a status, headers and a body.
-pub fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Act {
+pub(crate) fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Act {
     let mut head = format!("HTTP/1.1 {status} S\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([*name, ": ", *value, "\r\n"]);
     }
     Act::Say(format!("{head}\r\n{body}").into_bytes())
 }
 
 /// A good reply of the service.
-pub fn good(data: Value) -> Act {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it reads better where it is called"
+)]
+pub(crate) fn good(data: Value) -> Act {
     let body = json!({"RequestId": "R-1", "Success": true, "Code": "ok", "Data": data});
-    reply(200, &[("content-type", "application/json")], &body.to_string())
+    reply(
+        200,
+        &[("content-type", "application/json")],
+        &body.to_string(),
+    )
 }
 
 /// What a tool said.
-pub fn said(text: impl ToString, is_error: bool) -> Act {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it reads better where it is called"
+)]
+pub(crate) fn said(text: impl ToString, is_error: bool) -> Act {
     good(json!({"content": [{"type": "text", "text": text.to_string()}], "isError": is_error}))
 }
 
 /// A failure of the service's first layer.
-pub fn refused(status: u16, code: &str, message: &str) -> Act {
+pub(crate) fn refused(status: u16, code: &str, message: &str) -> Act {
     let body = json!({"RequestId": "R-2", "Code": code, "Message": message});
-    reply(status, &[("content-type", "application/json")], &body.to_string())
+    reply(
+        status,
+        &[("content-type", "application/json")],
+        &body.to_string(),
+    )
 }
 
 /// There is no such session.
-pub fn gone() -> Act {
+pub(crate) fn gone() -> Act {
     refused(400, "InvalidMcpSession.NotFound", "no such session")
 }
 
 type Script = Arc<dyn Fn(&Asked) -> Act + Send + Sync>;
 
 /// The server. It ends with its value.
-pub struct Peer {
+pub(crate) struct Peer {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -119,7 +135,7 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    pub async fn start(script: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -141,12 +157,12 @@ impl Peer {
     }
 
     /// One that always does the same.
-    pub async fn always(act: Act) -> Self {
+    pub(crate) async fn always(act: Act) -> Self {
         Self::start(move |_| act.clone()).await
     }
 
     /// One that does one thing after the other, and the last for ever.
-    pub async fn in_turn(acts: impl Into<Vec<Act>>) -> Self {
+    pub(crate) async fn in_turn(acts: impl Into<Vec<Act>>) -> Self {
         let acts = Mutex::new(acts.into());
         Self::start(move |_| {
             let mut acts = acts.lock().unwrap();
@@ -159,24 +175,24 @@ impl Peer {
         .await
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    pub fn actions(&self) -> Vec<String> {
+    pub(crate) fn actions(&self) -> Vec<String> {
         self.asked().iter().map(Asked::action).collect()
     }
 
     /// A provider's builder that asks here, quick to poll.
-    pub fn builder(&self) -> AgentBayBuilder {
+    pub(crate) fn builder(&self) -> AgentBayBuilder {
         let ms = Duration::from_millis;
         AgentBay::builder()
             .api_key(KEY)
@@ -186,7 +202,7 @@ impl Peer {
             .pause_poll(ms(3000), ms(5))
     }
 
-    pub fn provider(&self) -> AgentBay {
+    pub(crate) fn provider(&self) -> AgentBay {
         self.builder().build().unwrap()
     }
 }
@@ -261,7 +277,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<As
 }
 
 async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
-    let mut chunk = [0; 16 * 1024];
+    let mut chunk = vec![0; 16 * 1024];
     match stream.read(&mut chunk).await {
         Ok(0) | Err(_) => None,
         Ok(n) => {
@@ -272,13 +288,13 @@ async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
 }
 
 /// An address at which nobody listens.
-pub async fn nobody() -> String {
+pub(crate) async fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
 /// Fails a test that hangs.
-pub async fn soon<F: Future>(future: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future)
         .await
         .expect("it hangs")

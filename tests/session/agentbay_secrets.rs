@@ -5,7 +5,8 @@ use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use mainstay::session::{
-    AgentBay, CreateSession, FileRange, ListSessions, SessionError, SessionId, SessionProvider, WriteMode,
+    AgentBay, CreateSession, FileRange, ListSessions, SessionError, SessionId, SessionProvider,
+    WriteMode,
 };
 use serde_json::json;
 
@@ -88,11 +89,25 @@ fn indiscreet() -> Vec<Act> {
         reply(502, &[], &format!("<html>{both}</html>")),
         reply(200, &[], &both),
         said(&both, true),
-        good(json!({"Success": false, "ErrMsg": both, "content": [{"text": both}], "isError": true})),
+        good(
+            json!({"Success": false, "ErrMsg": both, "content": [{"text": both}], "isError": true}),
+        ),
         Act::SayAndClose(format!("{both}\r\n\r\n").into_bytes()),
         Act::SayAndClose(Vec::new()),
-        Act::SayAndClose(format!("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{both}").into_bytes()),
-        reply(302, &[("location", &format!("http://localhost/?k={KEY}"))], ""),
+        Act::SayAndClose(
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{both}").into_bytes(),
+        ),
+        reply(
+            302,
+            &[("location", &format!("http://localhost/?k={KEY}"))],
+            "",
+        ),
+        reply(
+            200,
+            &[],
+            &json!({"data": {"result": {"isError": true, "content": [{"text": both}]}}})
+                .to_string(),
+        ),
         Act::Hang,
     ]
 }
@@ -118,7 +133,11 @@ async fn neither_shows_in_any_error_whatever_the_server_says() {
         }
         shown(&provider);
     }
-    let provider = AgentBay::builder().api_key(KEY).endpoint(nobody().await).build().unwrap();
+    let provider = AgentBay::builder()
+        .api_key(KEY)
+        .endpoint(nobody().await)
+        .build()
+        .unwrap();
     for error in errors(&provider).await {
         all_of(&error);
         seen += 1;
@@ -129,7 +148,8 @@ async fn neither_shows_in_any_error_whatever_the_server_says() {
 fn without_token(act: Act) -> Act {
     let clean = |bytes: Vec<u8>| {
         let text = String::from_utf8(bytes).unwrap();
-        text.replace(TOKEN, "x".repeat(TOKEN.len()).as_str()).into_bytes()
+        text.replace(TOKEN, "x".repeat(TOKEN.len()).as_str())
+            .into_bytes()
     };
     match act {
         Act::Say(bytes) => Act::Say(clean(bytes)),
@@ -163,12 +183,17 @@ async fn neither_shows_in_any_error_of_a_direct_link() {
 
 #[test]
 fn neither_shows_in_what_is_built_or_refused() {
-    let builder = AgentBay::builder().api_key(KEY).endpoint(format!("https://{KEY}@host"));
-    shown(&builder);
-    let error = builder.build().unwrap_err();
-    shown(&error);
-    shows_none(&error.to_string());
-    let error = AgentBay::builder().api_key(format!("{KEY} ")).build().unwrap_err();
+    for endpoint in [format!("https://{KEY}@host"), format!("https://host?{KEY}")] {
+        let builder = AgentBay::builder().api_key(KEY).endpoint(endpoint);
+        shown(&builder);
+        let error = builder.build().unwrap_err();
+        shown(&error);
+        shows_none(&error.to_string());
+    }
+    let error = AgentBay::builder()
+        .api_key(format!("{KEY} "))
+        .build()
+        .unwrap_err();
     shown(&error);
     shows_none(&error.to_string());
 }

@@ -240,8 +240,9 @@ fn check_endpoint(text: &str, plain_http: bool) -> Result<Url, ConfigError> {
         format!("https://{text}")
     };
     let url = Url::parse(&with_scheme).map_err(|_| refused("a URL"))?;
-    if !url.has_host() || !url.username().is_empty() || url.password().is_some() {
-        return Err(refused("a URL with a host and without a user"));
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if !url.has_host() || !url.username().is_empty() || url.password().is_some() || !is_bare {
+        return Err(refused("a URL of nothing but a host and a port"));
     }
     if !may_go(&url, plain_http) {
         return Err(refused(

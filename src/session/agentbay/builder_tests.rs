@@ -47,9 +47,15 @@ fn code_beats_the_environment_which_beats_the_defaults() {
 #[test]
 fn a_region_in_the_code_beats_an_endpoint_of_the_environment() {
     let place = builder().region("us-east-1").place(environment).unwrap();
-    assert_eq!(place.endpoint.host_str(), Some("agentbay.us-east-1.aliyuncs.com"));
+    assert_eq!(
+        place.endpoint.host_str(),
+        Some("agentbay.us-east-1.aliyuncs.com")
+    );
     let place = builder().region("ap-southeast-1").place(none).unwrap();
-    assert_eq!(place.endpoint.host_str(), Some("wuyingai.ap-southeast-1.aliyuncs.com"));
+    assert_eq!(
+        place.endpoint.host_str(),
+        Some("wuyingai.ap-southeast-1.aliyuncs.com")
+    );
 }
 
 #[test]
@@ -59,10 +65,20 @@ fn what_is_missing_or_malformed_is_said_and_not_repeated() {
     assert_eq!((error.field(), error.value()), ("api_key", Value::Missing));
     for key in ["", "a b", "käse", "a\nb"] {
         let error = refused(AgentBayBuilder::new().api_key(key));
-        assert_eq!((error.field(), error.value()), ("api_key", Value::Malformed));
+        assert_eq!(
+            (error.field(), error.value()),
+            ("api_key", Value::Malformed)
+        );
     }
     for endpoint in [
-        "", "http://example.org", "ftp://example.org", "https://u:p@example.org", "https://",
+        "",
+        "http://example.org",
+        "ftp://example.org",
+        "https://u:p@example.org",
+        "https://",
+        "https://example.org/path",
+        "https://example.org?query",
+        "https://example.org/#part",
     ] {
         let error = refused(builder().endpoint(endpoint));
         assert_eq!(error.field(), "endpoint", "{endpoint}");

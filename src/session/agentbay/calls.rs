@@ -11,10 +11,10 @@ use super::Inner;
 use super::builder::may_go;
 use super::failure::failure;
 use super::links::{Known, Link};
-use super::reply::{Envelope, Raw, read, with_id};
+use super::reply::{Envelope, read, with_id};
 use super::request::{Action, VERSION};
-use super::tool::{Answer, read_direct, read_tool};
 use super::secret::Secret;
+use super::tool::{Answer, read_direct, read_tool};
 
 impl Inner {
     /// Does an action of the service, within the limit of a request.
@@ -36,9 +36,13 @@ impl Inner {
             .header("x-acs-version", VERSION)
             .header("x-acs-action", action.name())
             .form(&parts.form);
-        let raw = self.transport.send(request, limit).await;
-        raw.and_then(|raw| read(&raw))
-            .map_err(|error| clean(error, &[&self.key]))
+        read(&self.transport.send(request, limit).await?)
+    }
+
+    /// The same result, in whose error the key does not show, not even where a server repeats
+    /// it. All that fails goes through here before it leaves.
+    pub(super) fn clean<T>(&self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+        result.map_err(|error| without(error, &self.key))
     }
 
     /// Calls a tool of a session: by its direct link where that is known, else by the service.
@@ -65,13 +69,12 @@ impl Inner {
             .field("Name", Some(name))
             .field("Server", Some(server.unwrap_or_default()))
             .field("SessionId", Some(id.as_str()));
-        let envelope = self.act_within(&action, limit).await?;
-        read_tool(envelope).map_err(|error| clean(error, &[&self.key]))
+        read_tool(self.act_within(&action, limit).await?)
     }
 
     /// Whether a call that failed by its link is made by the service instead: only when nothing
-    /// was sent, so that nothing is done twice. A link that was not reached, or that no longer
-    /// lets us in, is forgotten.
+    /// was sent, so that nothing is done twice. A link that was not reached, that no longer lets
+    /// us in or leads nowhere, is forgotten.
     fn goes_by_the_service(
         &self,
         id: &SessionId,
@@ -80,7 +83,8 @@ impl Inner {
     ) -> bool {
         let Err(error) = direct else { return false };
         let unreached = error.kind() == Kind::Connection && error.effect() == Effect::None;
-        if unreached || error.kind() == Kind::Denied {
+        let leads_nowhere = matches!(error.status(), Some(404 | 410));
+        if unreached || leads_nowhere || error.kind() == Kind::Denied {
             self.links().unlink(id, known);
         }
         unreached
@@ -101,7 +105,6 @@ impl Inner {
             "tool": name,
             "token": link.token.expose(),
         });
-        let secrets = [&link.token, &self.key];
         let mut token = reqwest::header::HeaderValue::from_str(link.token.expose())
             .map_err(|_| failure(Kind::Connection, Effect::None, "the link's token is odd"))?;
         token.set_sensitive(true);
@@ -113,10 +116,15 @@ impl Inner {
             .header("content-type", "application/json")
             .body(body.to_string());
         let sent = self.transport.send(request, self.settings.direct_limit);
-        let raw: Result<Raw, SessionError> = sent.await;
-        raw.map_err(|error| with_id(error, &request_id))
+        let mut answer = sent
+            .await
+            .map_err(|error| with_id(error, &request_id))
             .and_then(|raw| read_direct(&raw, &request_id))
-            .map_err(|error| clean(error, &secrets))
+            .map_err(|error| without(error, &link.token))?;
+        if answer.is_error {
+            answer.text = link.token.scrub(&answer.text);
+        }
+        Ok(answer)
     }
 
     /// Remembers what a reply told of a session.
@@ -144,9 +152,8 @@ fn link_id(date: SystemTime, number: u32) -> String {
     format!("link-{millis}-{number:09}")
 }
 
-/// The same error without any of the secrets in its texts: services repeat what they refuse.
-pub(super) fn clean(error: SessionError, secrets: &[&Secret]) -> SessionError {
-    let holds_none = |text: &str| secrets.iter().all(|secret| secret.scrub(text) == text);
+/// The same error without a secret in its texts.
+fn without(error: SessionError, secret: &Secret) -> SessionError {
     let source = std::error::Error::source(&error).map(ToString::to_string);
     let texts = [
         Some(error.message()),
@@ -154,26 +161,26 @@ pub(super) fn clean(error: SessionError, secrets: &[&Secret]) -> SessionError {
         error.request_id(),
         source.as_deref(),
     ];
-    if texts.into_iter().flatten().all(holds_none) {
+    if texts
+        .into_iter()
+        .flatten()
+        .all(|text| secret.scrub(text) == text)
+    {
         return error;
     }
-    let scrub = |text: &str| {
-        let text = text.to_owned();
-        secrets.iter().fold(text, |text, secret| secret.scrub(&text))
-    };
-    let mut cleaned = failure(error.kind(), error.effect(), &scrub(error.message()));
+    let mut clean = failure(error.kind(), error.effect(), &secret.scrub(error.message()));
     if let Some(code) = error.code() {
-        cleaned = cleaned.with_code(scrub(code));
+        clean = clean.with_code(secret.scrub(code));
     }
     if let Some(id) = error.request_id() {
-        cleaned = cleaned.with_request_id(scrub(id));
+        clean = clean.with_request_id(secret.scrub(id));
     }
     if let Some(status) = error.status() {
-        cleaned = cleaned.with_status(status);
+        clean = clean.with_status(status);
     }
     match error.retry_after() {
-        Some(span) => cleaned.with_retry_after(span),
-        None => cleaned,
+        Some(span) => clean.with_retry_after(span),
+        None => clean,
     }
 }
 
@@ -185,7 +192,10 @@ mod tests {
     fn a_request_by_a_link_has_a_name_of_its_own() {
         let date = SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_608_287_123);
         assert_eq!(link_id(date, 42), "link-1763608287123-000000042");
-        assert_eq!(link_id(SystemTime::UNIX_EPOCH - Duration::from_secs(1), 0), "link-0-000000000");
+        assert_eq!(
+            link_id(SystemTime::UNIX_EPOCH - Duration::from_secs(1), 0),
+            "link-0-000000000"
+        );
     }
 
     #[test]
@@ -196,7 +206,7 @@ mod tests {
             .with_request_id("R-akm-1")
             .with_status(429)
             .with_retry_after(Duration::from_secs(1));
-        let error = clean(error, &[&secret]);
+        let error = without(error, &secret);
         assert_eq!(
             error.to_string(),
             "throttled: *** is slow (For.***, status 429, request R-***; try again in 1s)"
@@ -204,6 +214,6 @@ mod tests {
         assert_eq!(error.effect(), Effect::None);
         let source = failure(Kind::Connection, Effect::Unknown, "broke")
             .with_source(std::io::Error::other("at akm-1"));
-        assert!(!format!("{:?}", clean(source, &[&secret])).contains("akm-1"));
+        assert!(!format!("{:?}", without(source, &secret)).contains("akm-1"));
     }
 }

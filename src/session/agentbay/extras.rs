@@ -1,16 +1,15 @@
 //! What AgentBay offers beyond what every provider does.
 
 use super::super::error::{Effect, SessionError, SessionErrorKind as Kind};
-use super::super::provider::SessionProvider;
 use super::super::types::{SessionId, SessionInfo};
-use super::AgentBay;
 use super::failure::failure;
 use super::links::Tool;
 use super::poll::{Poll, Turn, Turned, may_ask_again};
-use super::provider::fields;
 use super::reply::{lacks, text, with_id};
 use super::request::Action;
+use super::sessions::fields;
 use super::transport::{sleep, within};
+use super::{AgentBay, Inner};
 use crate::time::now;
 
 /// Ports that a link may lead to.
@@ -38,7 +37,8 @@ impl AgentBay {
     ///
     /// Dropped, it stops to wait; the session may pause all the same.
     pub async fn pause(&self, id: &SessionId) -> Result<SessionInfo, SessionError> {
-        self.turn(id, "PauseSessionAsync", Turn::pause()).await
+        let turn = self.inner.turn(id, "PauseSessionAsync", Turn::pause());
+        self.inner.clean(turn.await)
     }
 
     /// Lets a session run again, and waits until it does.
@@ -51,19 +51,63 @@ impl AgentBay {
     ///
     /// As of [`pause`](Self::pause).
     pub async fn resume(&self, id: &SessionId) -> Result<SessionInfo, SessionError> {
-        self.turn(id, "ResumeSessionAsync", Turn::resume()).await
+        let turn = self.inner.turn(id, "ResumeSessionAsync", Turn::resume());
+        self.inner.clean(turn.await)
     }
 
+    /// Asks for an address of something in a session: of a page to look at, or of what listens
+    /// at a port from 30100 to 30199 by a protocol such as `https`.
+    ///
+    /// # Errors
+    ///
+    /// As the service says; of the kind [`Invalid`](Kind::Invalid) for another port.
+    pub async fn get_link(
+        &self,
+        id: &SessionId,
+        protocol: Option<&str>,
+        port: Option<u16>,
+    ) -> Result<SessionLink, SessionError> {
+        self.inner.clean(self.inner.link(id, protocol, port).await)
+    }
+
+    /// The tools of a session. Those that are known are told without asking.
+    ///
+    /// # Errors
+    ///
+    /// As of [`get`](crate::session::SessionProvider::get).
+    pub async fn tools(&self, id: &SessionId) -> Result<Vec<Tool>, SessionError> {
+        self.inner.clean(self.inner.tools(id).await)
+    }
+
+    /// Writes what a session keeps beyond its life to where it is kept, or reads it from there
+    /// (`upload`, `download`). The service goes on with it after the answer.
+    ///
+    /// # Errors
+    ///
+    /// As the service says.
+    pub async fn sync_context(
+        &self,
+        id: &SessionId,
+        mode: Option<&str>,
+    ) -> Result<(), SessionError> {
+        let action = Action::new("SyncContext")
+            .field("Mode", mode)
+            .field("SessionId", Some(id.as_str()));
+        self.inner.clean(self.inner.act(&action).await.map(drop))
+    }
+}
+
+impl Inner {
     async fn turn(
         &self,
         id: &SessionId,
         action: &'static str,
         mut turn: Turn,
     ) -> Result<SessionInfo, SessionError> {
-        let settings = &self.inner.settings;
+        let settings = &self.settings;
         let poll = Poll::new(now(), settings.turn_interval, settings.turn_limit);
         let action = Action::new(action).field("SessionId", Some(id.as_str()));
-        self.inner.act(&action).await?;
+        self.act(&action).await?;
         loop {
             let state = within(poll.left(now()), self.get(id)).await;
             let hint = match state {
@@ -83,13 +127,7 @@ impl AgentBay {
         }
     }
 
-    /// Asks for an address of something in a session: of a page to look at, or of what listens
-    /// at a port from 30100 to 30199 by a protocol such as `https`.
-    ///
-    /// # Errors
-    ///
-    /// As the service says; of the kind [`Invalid`](Kind::Invalid) for another port.
-    pub async fn get_link(
+    async fn link(
         &self,
         id: &SessionId,
         protocol: Option<&str>,
@@ -103,7 +141,7 @@ impl AgentBay {
             .field("Port", port)
             .field("ProtocolType", protocol)
             .field("SessionId", Some(id.as_str()));
-        let envelope = self.inner.act(&action).await?;
+        let envelope = self.act(&action).await?;
         let url = text(&fields(&envelope), "Url");
         if url.is_empty() {
             return Err(lacks("link", &envelope.request_id));
@@ -112,36 +150,14 @@ impl AgentBay {
         Ok(SessionLink { url, request_id })
     }
 
-    /// The tools of a session. Those that are known are told without asking.
-    ///
-    /// # Errors
-    ///
-    /// As of [`get`](SessionProvider::get).
-    pub async fn tools(&self, id: &SessionId) -> Result<Vec<Tool>, SessionError> {
-        let known = self.inner.links().get(id);
+    async fn tools(&self, id: &SessionId) -> Result<Vec<Tool>, SessionError> {
+        let known = self.links().get(id);
         if let Some(known) = known.filter(|known| !known.tools.is_empty()) {
             return Ok(known.tools.clone());
         }
         self.get(id).await?;
-        let known = self.inner.links().get(id);
+        let known = self.links().get(id);
         Ok(known.map(|known| known.tools.clone()).unwrap_or_default())
-    }
-
-    /// Writes what a session keeps beyond its life to where it is kept, or reads it from there
-    /// (`upload`, `download`). The service goes on with it after the answer.
-    ///
-    /// # Errors
-    ///
-    /// As the service says.
-    pub async fn sync_context(
-        &self,
-        id: &SessionId,
-        mode: Option<&str>,
-    ) -> Result<(), SessionError> {
-        let action = Action::new("SyncContext")
-            .field("Mode", mode)
-            .field("SessionId", Some(id.as_str()));
-        self.inner.act(&action).await.map(drop)
     }
 }
 

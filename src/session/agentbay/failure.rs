@@ -113,9 +113,8 @@ pub(super) fn judge(status: u16, code: &str, message: &str) -> (Kind, Effect) {
 fn by_status(status: u16) -> (Kind, Effect) {
     match status {
         401 | 403 => (Kind::Denied, Effect::None),
-        408 => (Kind::Unavailable, Effect::Unknown),
         429 => (Kind::Throttled, Effect::None),
-        500.. => (Kind::Unavailable, Effect::Unknown),
+        408 | 500.. => (Kind::Unavailable, Effect::Unknown),
         400..=499 => (Kind::Invalid, Effect::None),
         // Refused politely, and nobody knows why.
         _ => (Kind::Invalid, Effect::Unknown),
@@ -273,19 +272,17 @@ mod tests {
             ),
             (400, "Odd", "", Kind::Invalid, Effect::None),
             (200, "Odd", "", Kind::Invalid, Effect::Unknown),
-            (
-                200,
-                "InternalError",
-                "",
-                Kind::Unavailable,
-                Effect::Unknown,
-            ),
+            (200, "InternalError", "", Kind::Unavailable, Effect::Unknown),
             (401, "", "", Kind::Denied, Effect::None),
             (403, "Forbidden.RAM", "", Kind::Denied, Effect::None),
             (429, "", "", Kind::Throttled, Effect::None),
         ];
         for (status, code, message, kind, effect) in rows {
-            assert_eq!(judge(status, code, message), (kind, effect), "{status} {code}");
+            assert_eq!(
+                judge(status, code, message),
+                (kind, effect),
+                "{status} {code}"
+            );
         }
     }
 
@@ -302,7 +299,15 @@ mod tests {
         assert_eq!(hint("x-acs-retry-after", "1500"), Some(ms(1500)));
         assert_eq!(hint("retry-after", "2"), Some(ms(2000)));
         assert_eq!(hint("retry-after", "0.5"), Some(ms(500)));
-        for odd in ["0", "-1", "", "soon", "NaN", "inf", "Wed, 21 Oct 2026 07:28:00 GMT"] {
+        for odd in [
+            "0",
+            "-1",
+            "",
+            "soon",
+            "NaN",
+            "inf",
+            "Wed, 21 Oct 2026 07:28:00 GMT",
+        ] {
             assert_eq!(hint("x-acs-retry-after", odd), None, "{odd}");
             assert_eq!(hint("retry-after", odd), None, "{odd}");
         }

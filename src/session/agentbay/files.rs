@@ -168,7 +168,10 @@ mod tests {
         let text = "size: 1234\ncreated: 2026-11-20T03:11:27Z\nisDirectory: false\nisFile: true";
         assert_eq!(
             read_info(text),
-            Some(FileInfo { size: 1234, is_directory: false })
+            Some(FileInfo {
+                size: 1234,
+                is_directory: false
+            })
         );
         assert!(read_info("isDirectory: True").unwrap().is_directory);
         assert_eq!(read_info("size: many"), None);

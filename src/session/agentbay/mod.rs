@@ -16,7 +16,9 @@ mod reply;
 mod request;
 mod reuse;
 mod secret;
+mod sessions;
 mod tool;
+mod tools;
 mod transport;
 
 use std::fmt;

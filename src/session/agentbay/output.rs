@@ -48,29 +48,32 @@ fn command(answer: &Answer, fields: &Map<String, Value>) -> CommandResult {
         .find_map(|name| fields.get(*name)?.as_i64())
         .unwrap_or(i64::from(answer.is_error));
     let success = code == 0 && !answer.is_error;
-    let mut result = CommandResult::default();
-    result.request_id.clone_from(&answer.request_id);
-    result.success = success;
-    result.exit_code = i32::try_from(code).ok();
-    result.stdout = text(fields, "stdout").into_bytes();
-    result.stderr = text(fields, "stderr").into_bytes();
-    result.trace_id = Some(text(fields, "traceId")).filter(|id| !id.is_empty());
-    if !success {
-        result.error_message = match result.stderr_text().trim() {
-            "" => format!("the command ended with {code}"),
-            complaint => complaint.to_owned(),
-        };
+    let stderr = text(fields, "stderr");
+    let error_message = match stderr.trim() {
+        _ if success => String::new(),
+        "" => format!("the command ended with {code}"),
+        complaint => complaint.to_owned(),
+    };
+    CommandResult {
+        request_id: answer.request_id.clone(),
+        success,
+        error_message,
+        exit_code: i32::try_from(code).ok(),
+        stdout: text(fields, "stdout").into_bytes(),
+        stderr: stderr.into_bytes(),
+        truncated: false,
+        trace_id: Some(text(fields, "traceId")).filter(|id| !id.is_empty()),
     }
-    result
 }
 
 fn plain_command(answer: &Answer) -> CommandResult {
-    let mut result = CommandResult::default();
-    result.request_id.clone_from(&answer.request_id);
-    result.success = true;
-    result.exit_code = Some(0);
-    result.stdout = answer.text.clone().into_bytes();
-    result
+    CommandResult {
+        request_id: answer.request_id.clone(),
+        success: true,
+        exit_code: Some(0),
+        stdout: answer.text.clone().into_bytes(),
+        ..CommandResult::default()
+    }
 }
 
 /// Reads what the code tool said, in one of three forms: `executionError` with `result`, or
@@ -85,7 +88,7 @@ pub(super) fn read_code(answer: &Answer) -> Result<CodeResult, SessionError> {
     };
     if answer.is_error && result.success {
         result.success = false;
-        result.error_message = "the code failed without a reason".to_owned();
+        result.error_message = complaint(&Value::Object(Map::new()));
     }
     result.request_id.clone_from(&answer.request_id);
     let trace = fields.map(|fields| text(&fields, "traceId"));
@@ -105,32 +108,36 @@ fn has_logs(fields: &Map<String, Value>) -> bool {
 }
 
 fn code(fields: &Map<String, Value>) -> CodeResult {
-    let mut result = CodeResult::default();
-    result.error_message = text(fields, "executionError");
-    result.success = result.error_message.is_empty() && !is_error(fields);
-    result.results = items(fields.get("result")).iter().map(shown).collect();
-    result.stdout = lines(fields.get("stdout"));
-    result.stderr = lines(fields.get("stderr"));
-    result
+    let error_message = text(fields, "executionError");
+    CodeResult {
+        success: error_message.is_empty() && !is_error(fields),
+        error_message,
+        results: items(fields.get("result")).iter().map(shown).collect(),
+        stdout: lines(fields.get("stdout")),
+        stderr: lines(fields.get("stderr")),
+        ..CodeResult::default()
+    }
 }
 
 fn rich_code(fields: &Map<String, Value>) -> CodeResult {
-    let mut result = CodeResult::default();
-    result.error_message = fields.get("error").map(complaint).unwrap_or_default();
-    result.success = result.error_message.is_empty() && !is_error(fields);
-    result.results = items(fields.get("results")).iter().map(shown).collect();
-    if let Some(logs) = fields.get("logs") {
-        result.stdout = lines(logs.get("stdout"));
-        result.stderr = lines(logs.get("stderr"));
+    let error_message = fields.get("error").map(complaint).unwrap_or_default();
+    let written = |name: &str| lines(fields.get("logs").and_then(|logs| logs.get(name)));
+    CodeResult {
+        success: error_message.is_empty() && !is_error(fields),
+        error_message,
+        results: items(fields.get("results")).iter().map(shown).collect(),
+        stdout: written("stdout"),
+        stderr: written("stderr"),
+        ..CodeResult::default()
     }
-    result
 }
 
 fn plain_code(text: &str) -> CodeResult {
-    let mut result = CodeResult::default();
-    result.success = true;
-    result.stdout = text.as_bytes().to_vec();
-    result
+    CodeResult {
+        success: true,
+        stdout: text.as_bytes().to_vec(),
+        ..CodeResult::default()
+    }
 }
 
 fn is_error(fields: &Map<String, Value>) -> bool {

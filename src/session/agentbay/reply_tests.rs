@@ -97,7 +97,10 @@ fn a_page_is_never_a_json_error() {
         assert_eq!(error.kind(), kind, "{status} {body}");
         assert_eq!(error.status(), Some(status));
         let text = error.to_string();
-        assert!(!text.contains("expected") && !text.contains("line 1"), "{text}");
+        assert!(
+            !text.contains("expected") && !text.contains("line 1"),
+            "{text}"
+        );
     }
 }
 

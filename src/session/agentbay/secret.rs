@@ -47,9 +47,8 @@ impl fmt::Debug for Secret {
 
 /// As the text stands in a form.
 fn encode(text: &str) -> String {
-    let mut url = match reqwest::Url::parse("http://localhost/") {
-        Ok(url) => url,
-        Err(_) => return text.to_owned(),
+    let Ok(mut url) = reqwest::Url::parse("http://localhost/") else {
+        return text.to_owned();
     };
     url.query_pairs_mut().append_key_only(text);
     url.query().unwrap_or(text).to_owned()

@@ -157,8 +157,18 @@ mod tests {
 
     #[test]
     fn what_has_no_content_is_unreadable_or_bare() {
-        for odd in [json!(null), json!("text"), json!([]), json!({}), json!({"isError": true})] {
-            assert_eq!(tool(odd.clone()).unwrap_err().kind(), Kind::Protocol, "{odd}");
+        for odd in [
+            json!(null),
+            json!("text"),
+            json!([]),
+            json!({}),
+            json!({"isError": true}),
+        ] {
+            assert_eq!(
+                tool(odd.clone()).unwrap_err().kind(),
+                Kind::Protocol,
+                "{odd}"
+            );
         }
         let bare = tool(json!({"result": [], "stdout": ["a"]})).unwrap();
         assert_eq!(bare.text, r#"{"result":[],"stdout":["a"]}"#);
