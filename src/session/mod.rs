@@ -5,6 +5,8 @@
 //! around it.
 
 mod client;
+#[cfg(feature = "agentbay")]
+mod agentbay;
 mod error;
 mod provider;
 mod types;
@@ -14,6 +16,8 @@ pub use client::{
     ReaperEvent, ReaperSnapshot, RunMany, Running, Runs, Session, SessionClient,
     SessionClientBuilder, SessionList, SessionPool, SessionPoolBuilder, SessionResult, blocking,
 };
+#[cfg(feature = "agentbay")]
+pub use agentbay::{AgentBay, AgentBayBuilder, SessionLink, Tool};
 pub use error::{Effect, SessionError, SessionErrorKind};
 pub use provider::SessionProvider;
 pub use types::{

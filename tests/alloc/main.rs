@@ -243,7 +243,7 @@ mod gathers {
                 sum += outcome.unwrap();
             }
         }
-        assert_eq!(sum, (0..items).sum());
+        assert_eq!(sum, (0..items).sum::<u32>());
     }
 
     #[test]

@@ -8,3 +8,13 @@ mod client_paused;
 mod client_pool;
 #[path = "../support/sessions.rs"]
 mod scripted;
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
+
+mod agentbay;
+mod agentbay_cancel;
+mod agentbay_connections;
+mod agentbay_failures;
+mod agentbay_files;
+mod agentbay_links;
+mod agentbay_peer;
+mod agentbay_secrets;
