@@ -4,10 +4,14 @@
 //! says of each failure whether the thing may have happened ([`Effect`]). All else stands
 //! around it.
 
+#[cfg(unix)]
+mod embedded;
 mod error;
 mod provider;
 mod types;
 
+#[cfg(unix)]
+pub use embedded::{EmbeddedBuilder, EmbeddedProvider, FileInfo, FoundFiles};
 pub use error::{Effect, SessionError, SessionErrorKind};
 pub use provider::SessionProvider;
 pub use types::{
