@@ -1,7 +1,10 @@
 //! What to run, and within which limits.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ use super::running::Process;
 /// | `pipe_grace` | 250 ms | enough for a background child's last words |
 /// | `line_limit` | 64 KiB | the longest line that is held back until it is whole |
 /// | directory, environment | this process's | |
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a command does nothing before it is run"]
 pub struct Command {
     pub(super) program: OsString,
@@ -205,6 +208,55 @@ impl Command {
     ///
     /// On a runtime without I/O or time; nothing is left behind then.
     pub fn spawn(&self) -> Result<Process, ProcessError> {
-        todo!()
+        Process::start(self)
+    }
+
+    /// The same in std's words, as the leader of a group.
+    pub(super) fn to_std(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).process_group(0);
+        if self.clear {
+            command.env_clear();
+        }
+        for (name, value) in &self.vars {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        let has_input = self.input().is_some();
+        command.stdin(if has_input {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// What there is to read for it, if anything.
+    pub(super) fn input(&self) -> Option<Arc<[u8]>> {
+        self.stdin.clone().filter(|bytes| !bytes.is_empty())
+    }
+
+    pub(super) fn program(&self) -> Box<str> {
+        self.program.to_string_lossy().into()
+    }
+}
+
+/// Without what may be secret: its input, and the values of its environment.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let vars: Vec<_> = self.vars.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Command")
+            .field("program", &self.program)
+            .field("args", &self.args)
+            .field("vars", &vars)
+            .field("dir", &self.dir)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }

@@ -36,12 +36,20 @@
 //! # }
 //! ```
 
+mod capture;
 mod command;
 mod error;
+mod group;
 mod handle;
 mod output;
+mod pipe;
+mod plan;
 mod pool;
+mod reaper;
 mod running;
+mod shared;
+mod split;
+mod supervise;
 
 pub use command::Command;
 pub use error::{ProcessError, ProcessErrorKind};

@@ -64,7 +64,23 @@ impl Output {
     ///
     /// A [`ProcessError`] unless it exited with code 0.
     pub fn into_result(self) -> Result<Self, ProcessError> {
-        todo!()
+        if self.success() {
+            Ok(self)
+        } else {
+            Err(ProcessError::ran(self))
+        }
+    }
+
+    /// The last line of its standard error that says anything, cut to a length for an error.
+    pub(super) fn last_words(&self) -> Option<String> {
+        const LONGEST: usize = 200;
+        let text = self.stderr.text();
+        let line = text
+            .lines()
+            .rev()
+            .map(str::trim)
+            .find(|line| !line.is_empty())?;
+        Some(line.chars().take(LONGEST).collect())
     }
 }
 
@@ -94,7 +110,18 @@ impl Captured {
     /// says how many.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
-        todo!()
+        let Some(at) = self.cut_at else {
+            return String::from_utf8_lossy(&self.bytes);
+        };
+        let (head, tail) = self.bytes.split_at(at);
+        let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+        Cow::Owned(format!("{head}\n[{} bytes cut]\n{tail}", self.cut()))
+    }
+
+    /// How many bytes are missing.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.total - self.bytes.len() as u64
     }
 }
 
@@ -105,6 +132,15 @@ pub enum Source {
     Stdout,
     /// Its standard error.
     Stderr,
+}
+
+impl Source {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Stdout => Self::Stderr,
+            Self::Stderr => Self::Stdout,
+        }
+    }
 }
 
 /// Some bytes that a child wrote, as they came.
