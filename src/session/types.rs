@@ -223,6 +223,9 @@ pub struct Command {
     pub directory: Option<String>,
     /// What is added to its environment.
     pub environment: BTreeMap<String, String>,
+    /// Whether it may be run again when nobody knows whether it has run. A provider does not
+    /// look at it: it does each thing once.
+    pub repeatable: bool,
 }
 
 impl Command {
@@ -233,6 +236,7 @@ impl Command {
             time_limit: None,
             directory: None,
             environment: BTreeMap::new(),
+            repeatable: false,
         }
     }
 
@@ -254,6 +258,14 @@ impl Command {
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Says that it does no harm when it runs twice: it may be tried again after a failure that
+    /// leaves open whether it has run.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.repeatable = true;
         self
     }
 }
@@ -310,6 +322,9 @@ pub struct Code {
     pub language: String,
     /// How long it may run; `None` is the provider's default.
     pub time_limit: Option<Duration>,
+    /// Whether it may be run again when nobody knows whether it has run. A provider does not
+    /// look at it: it does each thing once.
+    pub repeatable: bool,
 }
 
 impl Code {
@@ -319,6 +334,7 @@ impl Code {
             source: source.into(),
             language: language.into(),
             time_limit: None,
+            repeatable: false,
         }
     }
 
@@ -331,6 +347,14 @@ impl Code {
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
+        self
+    }
+
+    /// Says that it does no harm when it runs twice: it may be tried again after a failure that
+    /// leaves open whether it has run.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.repeatable = true;
         self
     }
 }
