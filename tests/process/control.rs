@@ -9,6 +9,16 @@ fn ticking() -> Command {
     Command::shell("while :; do echo tick; sleep 0.01; done")
 }
 
+/// A shell that has just forked is not stopped itself (`D`): it waits for a child that is.
+async fn stands_still(group: u32) {
+    let is_stopped = |seen: &Seen| matches!(seen.state, 'T' | 'D');
+    until_async(
+        || members(group).iter().all(is_stopped),
+        "the whole group to stop",
+    )
+    .await;
+}
+
 #[test]
 fn a_paused_group_stands_still_and_goes_on() {
     test(async {
@@ -17,8 +27,7 @@ fn a_paused_group_stands_still_and_goes_on() {
         assert_eq!(handle.state(), State::Running);
         assert!(handle.pause() && handle.pause());
         assert_eq!(handle.state(), State::Paused);
-        let all_stopped = || members(handle.pid()).iter().all(|seen| seen.state == 'T');
-        until_async(all_stopped, "the whole group to stop").await;
+        stands_still(handle.pid()).await;
         // What is in the pipe; and then nothing more.
         while tokio::time::timeout(100 * MS, process.chunk())
             .await
@@ -45,11 +54,7 @@ fn a_paused_child_hears_the_cancel() {
         let mut process = ready(&Command::shell(script).grace(LONG)).await;
         let pid = process.pid();
         process.pause();
-        until_async(
-            || members(pid).iter().all(|seen| seen.state == 'T'),
-            "a stop",
-        )
-        .await;
+        stands_still(pid).await;
         assert!(process.cancel());
         assert!(!process.pause(), "it must run to end");
         let output = process.wait().await.unwrap();

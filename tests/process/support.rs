@@ -12,7 +12,7 @@ pub(crate) use mainstay::process::{
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 /// What may take long on a busy machine, and must not take for ever.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(10);
 
 /// Children and descriptors are counted for the whole process: who counts must be alone.
 static ALONE: RwLock<()> = RwLock::new(());
@@ -26,7 +26,7 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn bounded<T>(test: impl Future<Output = T>) -> T {
-    tokio::time::timeout(6 * LONG, test)
+    tokio::time::timeout(4 * LONG, test)
         .await
         .expect("the test hangs")
 }
