@@ -116,12 +116,13 @@ fn a_grandchild_that_does_not_listen_is_killed_with_its_group() {
 #[test]
 fn a_leader_is_a_zombie_while_its_group_lives() {
     test(async {
-        let command = Command::shell("sleep 300 & echo x").pipe_grace(400 * MS);
+        let command = Command::shell("sleep 300 & echo x").pipe_grace(LONG);
         let process = command.spawn().unwrap();
         let pid = process.pid();
-        until_async(|| state_of(pid) == Some('Z'), "the leader to end").await;
-        assert_eq!(process.state(), State::Ending);
+        until_async(|| process.state() == State::Ending, "the leader to end").await;
+        assert_eq!(state_of(pid), Some('Z'));
         assert_eq!(members(pid).len(), 1);
+        assert!(!process.kill(), "the leader has ended; the others end now");
         process.handle().ended().await;
         assert_eq!(state_of(pid), None);
         group_is_gone(pid).await;
