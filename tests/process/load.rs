@@ -66,12 +66,12 @@ fn a_hundred_dropped_at_once_leave_nothing() {
 #[test]
 #[ignore = "measures"]
 fn children_in_a_second() {
-    const ROUNDS: usize = 1000;
+    const ROUNDS: u32 = 1000;
     alone(|| {
         runtime().block_on(async {
             for round in 0..3 {
                 let ours = Command::new("true");
-                let per_second = |begun: Instant| ROUNDS as f64 / begun.elapsed().as_secs_f64();
+                let per_second = |begun: Instant| f64::from(ROUNDS) / begun.elapsed().as_secs_f64();
                 let begun = Instant::now();
                 for _ in 0..ROUNDS {
                     ours.run().await.unwrap();

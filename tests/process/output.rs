@@ -1,7 +1,7 @@
 //! Output while the child runs.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::{Stream, StreamExt};
@@ -10,7 +10,8 @@ use crate::support::*;
 
 /// What `seq` writes.
 fn numbers(count: u32) -> String {
-    (1..=count).map(|n| format!("{n}\n")).collect()
+    let numbers: Vec<_> = (1..=count).map(|n| n.to_string()).collect();
+    numbers.join("\n") + "\n"
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn a_future_dropped_at_every_poll_loses_nothing() {
         let (mut process, mut all) = (command.spawn().unwrap(), String::new());
         loop {
             match poll_once(process.lines().line()) {
-                Some(Some(line)) => all += &format!("{}\n", line.text()),
+                Some(Some(line)) => all.extend([line.text().as_ref(), "\n"]),
                 Some(None) => break,
                 None => tokio::task::yield_now().await,
             }
@@ -180,5 +181,5 @@ fn types_are_send_and_streams_are_streams() {
     is_stream::<mainstay::process::Lines<'_>>();
     let command = Command::new("true");
     is_send(&command.run());
-    let _: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move { command.run().await });
+    is_send(&async move { command.run().await });
 }
