@@ -13,7 +13,10 @@
 //! that wants to stay (a daemon) must leave the group, by `setsid`; then nothing here ends it.
 //!
 //! A group is signalled only while its leader is not reaped: until then the system gives its
-//! number to nobody else, so a signal never hits a stranger.
+//! number to nobody else, so a signal never hits a stranger. That needs this process to leave
+//! its children alone: where somebody waits for any child, or SIGCHLD is ignored, a child's end
+//! is [lost](ProcessErrorKind::Lost), and what is left of its group is not signalled any more.
+//! When this process is killed itself, its children go on.
 //!
 //! # Runtime
 //!

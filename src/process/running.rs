@@ -171,7 +171,8 @@ impl Process {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it loses nothing; it can be called again.
+    /// Dropping it loses nothing: it can be called again, and what has been read by then is in
+    /// the output of the last call.
     pub async fn wait(&mut self) -> Result<Output, ProcessError> {
         for pipe in [&mut self.stdout, &mut self.stderr] {
             let held_back = pipe.lines.rest();
