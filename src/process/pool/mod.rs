@@ -224,8 +224,9 @@ impl ProcessPool {
             inner.ends.count(outcome);
             let child = inner.lock().remove(&id);
             drop(child);
-            drop(place);
+            // Last of all the place: whoever comes next finds everything settled.
             drop(entered);
+            drop(place);
         }));
         // Who closes looks for children after it has said so: one of the two sees the other.
         if self.is_closed() {
