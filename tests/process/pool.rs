@@ -296,7 +296,8 @@ fn a_shutdown_closes_it() {
             .unwrap();
         shutdown.request();
         let report = shutdown.run().await;
-        assert!(pool.is_empty(), "{report}");
+        // A busy machine takes its time with those that are killed.
+        until_async(|| pool.is_empty(), &format!("all to be killed: {report}")).await;
         assert_eq!(pool.counts().aborted, 2);
     });
 }
