@@ -26,7 +26,9 @@ async fn limited() -> Result<(), Box<dyn Error>> {
         output.stdout.text()
     );
     // For a pipeline that counts failures it becomes an error, which holds the output.
-    println!("as an error: {}", output.into_result().unwrap_err());
+    if let Err(error) = output.into_result() {
+        println!("as an error: {error}");
+    }
     Ok(())
 }
 

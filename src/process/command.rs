@@ -197,7 +197,8 @@ impl Command {
         self.spawn()?.wait().await
     }
 
-    /// Starts it.
+    /// Starts it. That blocks the thread until the system has loaded the program, for a
+    /// millisecond or so, as every way to start one does.
     ///
     /// # Errors
     ///

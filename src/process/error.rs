@@ -84,8 +84,10 @@ impl ProcessError {
     pub(super) fn start(command: &Command, cause: io::Error) -> Self {
         let has_dir = command.dir.as_ref().is_none_or(|dir| dir.is_dir());
         let kind = match kind_of(&cause) {
-            ProcessErrorKind::NotFound if !has_dir => ProcessErrorKind::NoDirectory,
-            ProcessErrorKind::Io if !has_dir => ProcessErrorKind::NoDirectory,
+            // What is there and no directory is one of the system's other errors.
+            ProcessErrorKind::NotFound | ProcessErrorKind::Io if !has_dir => {
+                ProcessErrorKind::NoDirectory
+            }
             kind => kind,
         };
         Self {

@@ -54,6 +54,10 @@ pub enum State {
 #[derive(Clone, Debug)]
 pub struct ProcessHandle(pub(super) Arc<Shared>);
 
+#[expect(
+    clippy::must_use_candidate,
+    reason = "what they do counts, not what they say"
+)]
 impl ProcessHandle {
     /// Its name in this process.
     #[must_use]

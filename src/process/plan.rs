@@ -200,6 +200,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn at(ms: u64) -> Instant {
         Instant::from_nanos(ms * 1_000_000)
@@ -323,5 +324,106 @@ mod tests {
         plan.leader_ended(at(0));
         plan.pipes_closed();
         assert!(plan.is_over());
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Pause,
+        Resume,
+        Cancel,
+        CancelIn(u64),
+        Kill,
+        LeaderEnds,
+        PipesClose,
+        Tick,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
+        let event = prop_oneof![
+            Just(Event::Pause),
+            Just(Event::Resume),
+            Just(Event::Cancel),
+            (0_u64..150).prop_map(Event::CancelIn),
+            Just(Event::Kill),
+            Just(Event::LeaderEnds),
+            Just(Event::PipesClose),
+            Just(Event::Tick),
+        ];
+        prop::collection::vec((0_u64..40, event), 0..30)
+    }
+
+    /// What is known of a group without any state but its history.
+    #[derive(Default)]
+    struct History {
+        orders: Vec<Order>,
+        earliest_kill: Option<u64>,
+        ended: bool,
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_order_of_things_holds(events in events(), limit in 1_u64..200) {
+            let mut plan = plan(Some(limit));
+            let (mut now, mut past) = (0, History::default());
+            for (step, event) in events {
+                now += step;
+                // The shell does what is due before anything else happens.
+                let due = plan.tick(at(now));
+                let asked_by_limit = due == Some(Order::Terminate);
+                past.orders.extend(due);
+                if asked_by_limit {
+                    past.earliest_kill = Some(now + 100);
+                }
+                let may_be_asked = plan.leader_runs();
+                let order = match event {
+                    Event::Pause => plan.pause(true),
+                    Event::Resume => plan.pause(false),
+                    Event::Cancel => plan.cancel(at(now)),
+                    Event::CancelIn(ms) => plan.cancel_by(at(now), at(now + ms)),
+                    Event::Kill => plan.kill(at(now)),
+                    Event::Tick => plan.tick(at(now)),
+                    // The system tells of the end once.
+                    Event::LeaderEnds if past.ended => None,
+                    Event::LeaderEnds => {
+                        past.ended = true;
+                        plan.leader_ended(at(now));
+                        None
+                    }
+                    Event::PipesClose => {
+                        plan.pipes_closed();
+                        None
+                    }
+                };
+                let kill_at = match event {
+                    Event::Cancel => Some(now + 100),
+                    Event::CancelIn(ms) => Some(now + ms),
+                    Event::Kill => Some(now),
+                    _ => None,
+                };
+                if let Some(kill_at) = kill_at.filter(|_| may_be_asked) {
+                    past.earliest_kill = Some(past.earliest_kill.map_or(kill_at, |t| t.min(kill_at)));
+                }
+                past.orders.extend(order);
+
+                let count = |wanted| past.orders.iter().filter(|order| **order == wanted).count();
+                prop_assert!(count(Order::Kill) <= 1 && count(Order::Terminate) <= 1);
+                let asked = past.orders.iter().position(|o| matches!(o, Order::Terminate | Order::Kill));
+                let after = past.orders[asked.map_or(past.orders.len(), |at| at + 1)..].iter();
+                prop_assert!(after.clone().all(|order| *order == Order::Kill), "{:?}", past.orders);
+                prop_assert_eq!(plan.forced(), count(Order::Kill) == 1);
+                prop_assert_eq!(plan.cause().is_some(), asked.is_some());
+                if past.orders.last() == Some(&Order::Kill) {
+                    prop_assert!(past.earliest_kill.is_some_and(|kill_at| kill_at <= now));
+                } else if !past.ended {
+                    prop_assert!(past.earliest_kill.is_none_or(|kill_at| now < kill_at));
+                }
+                prop_assert!(!plan.is_over() || past.ended, "nobody is reaped alive");
+                prop_assert_eq!(plan.leader_runs(), !past.ended);
+            }
+            // However it went, it is over soon after its leader has ended.
+            plan.leader_ended(at(now));
+            plan.tick(at(now + 10));
+            prop_assert!(plan.is_over());
+        }
     }
 }
