@@ -115,7 +115,7 @@ impl Scale {
     /// The number of a bucket, if it is measured by this scale.
     pub(super) fn number(&self, bucket: &Bucket) -> Option<u64> {
         let rate = bucket.rate();
-        let same = self.per_nano == rate.per_nano().into()
+        let same = self.per_nano == u64::from(rate.per_nano())
             && self.cost == rate.cost()
             && u128::from(self.rim) == bucket.capacity();
         let tick = self.tick(bucket.at()).filter(|_| same)?;
