@@ -32,6 +32,8 @@ pub struct ConfigError {
 pub enum Value {
     /// None was given, and there is no default.
     Missing,
+    /// A text that is not what it should be; it may be a secret, and is not shown.
+    Malformed,
     /// A whole number.
     Integer(u64),
     /// A fraction, which may be infinite or not a number.
@@ -86,6 +88,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("not set"),
+            Self::Malformed => f.write_str("malformed"),
             Self::Integer(n) => n.fmt(f),
             Self::Float(x) => x.fmt(f),
             Self::Duration(d) => write!(f, "{d:?}"),
@@ -142,6 +145,15 @@ mod tests {
     use crate::circuit_breaker::Cancelled;
     use crate::rate_limit::RateLimiterBuilder;
     use crate::{Bulkhead, CircuitBreaker, RateLimiter};
+
+    #[test]
+    fn a_text_that_is_malformed_is_not_shown() {
+        let error = super::ConfigError::new("url", super::Value::Malformed, "an address");
+        assert_eq!(
+            error.to_string(),
+            "url is malformed, but must be an address"
+        );
+    }
 
     #[test]
     fn what_was_never_set_is_not_called_zero() {
