@@ -1,1 +1,7 @@
 //! The WebSocket adapter with real peers.
+
+mod calls;
+mod cancel;
+mod input;
+mod link;
+mod peer;
