@@ -23,7 +23,7 @@ async fn a_server_killed_mid_flight_fails_each_call_once_and_the_client_heals() 
     let peer = Peer::start().await;
     let client = peer.client().build().unwrap();
     let mut expected = 0;
-    let (mut addr, mut seen) = (peer.addr, Arc::clone(&peer.seen));
+    let mut seen = Arc::clone(&peer.seen);
     let mut peer = Some(peer);
     for round in 1..=5 {
         let calls: Vec<_> = (0..20)
@@ -40,7 +40,8 @@ async fn a_server_killed_mid_flight_fails_each_call_once_and_the_client_heals() 
             seen.effects.load(SeqCst) == expected
         })
         .await;
-        (addr, seen) = peer.take().unwrap().kill().await;
+        let (addr, same) = peer.take().unwrap().kill().await;
+        seen = same;
         for call in join_all(calls).await {
             let error = call.unwrap().unwrap_err();
             assert_eq!(error.attempts(), 1);
