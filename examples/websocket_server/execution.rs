@@ -71,8 +71,10 @@ impl Execution {
             seen.bytes += line.bytes.len() as u64;
             seen.lines += u64::from(!line.partial);
             let params = output(&self.name, &line);
-            // A client that has gone is no reason to stop reading: the child may be ending.
-            let _ = self.out.send(notification("process.output", &params)).await;
+            let said = notification("process.output", &params);
+            if self.out.send(said).await.is_err() {
+                break; // The client has gone; the rest is read, and said to nobody.
+            }
         }
         (stdout, stderr)
     }
