@@ -1,7 +1,6 @@
 //! A client's handles.
 
 use std::fmt;
-use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use tokio::sync::oneshot;
 use super::builder::ClientBuilder;
 use super::error::{RpcError, RpcErrorKind};
 use super::notifications::Notifications;
-use super::request::{Notify, Request, Send};
+use super::request::{Notify, Outbound, Request};
 use super::shared::{Body, Shared, Standing};
 use super::snapshot::Snapshot;
 use super::table::Wants;
@@ -74,7 +73,8 @@ use crate::{Bulkhead, Error, Resilient, Retry};
 ///
 /// At most `max_in_flight` requests and as many replies, each up to `max_message_size`; one
 /// message in the socket's buffer in each direction; and, for the slowest reader of
-/// [`notifications`](Self::notifications), `notification_buffer` of them.
+/// [`notifications`](Self::notifications), `notification_buffer` of them. What was read takes
+/// more than its text: up to 16 times as much for a list of many small things.
 ///
 /// # Cancel safety
 ///
@@ -208,7 +208,7 @@ impl Client {
     /// ```
     pub fn call<T: DeserializeOwned>(&self, method: &str, params: impl Serialize) -> Request<T> {
         Request {
-            send: Send::new(self, method, &params),
+            send: Outbound::new(self, method, &params),
             is_repeatable: false,
             reply: PhantomData,
         }
@@ -226,7 +226,7 @@ impl Client {
     /// Dropped before it is handed over, it is not sent.
     pub fn notify(&self, method: &str, params: impl Serialize) -> Notify {
         Notify {
-            send: Send::new(self, method, &params),
+            send: Outbound::new(self, method, &params),
         }
     }
 
@@ -262,7 +262,10 @@ impl Client {
             return !shared.is_owned();
         }
         let limit = shared.settings.close_timeout.saturating_mul(2);
-        let ended = async { Ok::<_, RpcError>(self.disowned().await) };
+        let ended = async {
+            self.disowned().await;
+            Ok::<_, RpcError>(())
+        };
         ended.timeout(limit).await.is_ok() && shared.is_parted()
     }
 
@@ -333,32 +336,5 @@ impl<T> Classify<T, RpcError, Verdict> for OnlyLost {
             }
             _ => Verdict::ANSWERED,
         }
-    }
-}
-
-/// The client as a component of a shutdown: no new calls, then the calls under way end, then
-/// the connection is closed.
-impl crate::shutdown::Component for Client {
-    fn stop(&self) {
-        self.handle.calls.close();
-    }
-
-    fn drained(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + std::marker::Send + '_>> {
-        Box::pin(async {
-            self.handle.calls.drained().await;
-            self.close().await;
-        })
-    }
-
-    fn cancel(&self) {
-        self.handle.shared.close();
-    }
-
-    fn abort(&self) {
-        self.handle.shared.close();
-    }
-
-    fn counts(&self) -> crate::shutdown::Counts {
-        crate::shutdown::Counts::new(self.handle.calls.in_flight() as u64)
     }
 }

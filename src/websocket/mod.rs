@@ -7,6 +7,7 @@
 
 mod builder;
 mod client;
+mod component;
 mod error;
 mod life;
 mod message;

@@ -76,9 +76,9 @@ impl Notifications {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Notification, Lagged>>> {
-        let (received, receiver) = ready!(self.next.poll(cx));
+        let (next, receiver) = ready!(self.next.poll(cx));
         self.next.set(receive(receiver));
-        Poll::Ready(match received {
+        Poll::Ready(match next {
             Ok(notification) => Some(Ok(notification)),
             Err(RecvError::Lagged(missed)) => Some(Err(Lagged { missed })),
             Err(RecvError::Closed) => None,

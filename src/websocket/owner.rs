@@ -61,7 +61,7 @@ async fn connect(shared: &Shared) -> Option<Socket> {
 
 async fn use_up(shared: &Shared, mut socket: Socket) {
     match serve(shared, &mut socket).await {
-        Ended::Lost(why) => shared.lost(why),
+        Ended::Lost(why) => shared.lost(&why),
         Ended::Closing => {
             let good_bye = part(&mut socket).timeout(shared.settings.close_timeout);
             let is_graceful = good_bye.await.is_ok();

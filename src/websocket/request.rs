@@ -23,7 +23,7 @@ use crate::{Error, Resilient};
 /// task.
 #[must_use = "a call does nothing unless awaited"]
 pub struct Request<T> {
-    pub(super) send: Send,
+    pub(super) send: Outbound,
     pub(super) is_repeatable: bool,
     pub(super) reply: PhantomData<fn() -> T>,
 }
@@ -31,18 +31,18 @@ pub struct Request<T> {
 /// A notification that is to be sent; await it until it is handed to the socket.
 #[must_use = "a notification does nothing unless awaited"]
 pub struct Notify {
-    pub(super) send: Send,
+    pub(super) send: Outbound,
 }
 
 /// The frame of both, but for its end: the id is given when it takes its place.
-pub(super) struct Send {
+pub(super) struct Outbound {
     client: Client,
     body: Result<Body, RpcError>,
     limit: Duration,
 }
 
 /// A reply on its way, as a boxed future.
-pub type Reply<T> = Pin<Box<dyn Future<Output = Result<T, Error<RpcError>>> + std::marker::Send>>;
+pub type Reply<T> = Pin<Box<dyn Future<Output = Result<T, Error<RpcError>>> + Send>>;
 
 impl<T> Request<T> {
     /// Limits the time of this call, in place of the client's `call_timeout`.
@@ -91,7 +91,7 @@ impl IntoFuture for Notify {
     }
 }
 
-impl Send {
+impl Outbound {
     pub(super) fn new(client: &Client, method: &str, params: &impl Serialize) -> Self {
         let settings = &client.handle.shared.settings;
         Self {

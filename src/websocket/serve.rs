@@ -26,6 +26,9 @@ pub(super) enum Ended {
 /// its neighbours.
 const AT_ONCE: usize = 64;
 
+/// As much text is looked at in one turn: about a millisecond's work.
+const BYTES_AT_ONCE: usize = 256 * 1024;
+
 pub(super) async fn serve(shared: &Shared, socket: &mut Socket) -> Ended {
     let mut link = Link {
         shared,
@@ -67,11 +70,17 @@ impl Link<'_> {
 
     /// Whether everything was read.
     fn read(&mut self, cx: &mut Context<'_>) -> Turn<bool> {
+        let mut bytes = 0;
         for _ in 0..AT_ONCE {
-            match Pin::new(&mut *self.socket).poll_next(cx) {
-                Poll::Pending => return Ok(true),
-                Poll::Ready(None) => return Err(lost("closed by the peer")),
-                Poll::Ready(Some(frame)) => self.receive(frame.map_err(|e| broken(&e))?, cx)?,
+            let Poll::Ready(frame) = Pin::new(&mut *self.socket).poll_next(cx) else {
+                return Ok(true);
+            };
+            let frame = frame.ok_or_else(|| lost("closed by the peer"))?;
+            let frame = frame.map_err(|error| broken(&error))?;
+            bytes += frame.len();
+            self.receive(frame, cx)?;
+            if bytes > BYTES_AT_ONCE {
+                break;
             }
         }
         Ok(false)

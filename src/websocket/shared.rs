@@ -44,7 +44,7 @@ struct Inner {
     requests: u64,
     notifications: u64,
     problem: Option<RpcError>,
-    /// Whether the peer has answered our good-bye.
+    /// Whether the peer has answered our good-bye, or there was none to say.
     is_parted: bool,
 }
 
@@ -129,6 +129,8 @@ impl Shared {
     /// many calls it ended.
     pub(super) fn close(&self) -> usize {
         let mut inner = self.lock();
+        // Nobody is there to say good-bye to.
+        inner.is_parted |= !(inner.life.is_closed() || inner.life.is_up());
         inner.life.close();
         let notices = inner.notices.take();
         let pending = inner.table.clear();
@@ -219,14 +221,14 @@ impl Shared {
     }
 
     /// The connection is gone, and what was under way on it fails.
-    pub(super) fn lost(&self, why: RpcError) {
+    pub(super) fn lost(&self, why: &RpcError) {
         let now = now();
         let mut inner = self.lock();
         inner.life.lost(now);
         let lost = inner.table.lose();
         inner.problem = Some(why.clone());
         drop(inner);
-        fail(lost.into_iter().map(|slot| (slot, true)), &why);
+        fail(lost.into_iter().map(|slot| (slot, true)), why);
         self.tick();
     }
 

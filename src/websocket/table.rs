@@ -125,7 +125,9 @@ impl<B, S> Table<B, S> {
         let kept = queued.filter_map(|id| self.calls.remove(id).map(|entry| (*id, entry)));
         let kept: BTreeMap<_, _> = kept.collect();
         let lost = std::mem::replace(&mut self.calls, kept);
-        lost.keys().for_each(|id| self.remember(*id));
+        for id in lost.keys() {
+            self.remember(*id);
+        }
         lost.into_values().map(|entry| entry.slot).collect()
     }
 

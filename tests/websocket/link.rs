@@ -322,8 +322,8 @@ async fn closing_while_it_connects_or_waits_is_quick() {
     let waiting = waiting.build().unwrap();
     assert!(waiting.connect().await.is_err());
     let begun = Instant::now();
-    connecting.close().await;
-    waiting.close().await;
+    assert!(connecting.close().await.graceful);
+    assert!(waiting.close().await.graceful);
     assert!(begun.elapsed() < 2 * SECOND);
     assert_eq!(
         call.await.unwrap().unwrap_err().last().unwrap().kind(),

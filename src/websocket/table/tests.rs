@@ -137,12 +137,6 @@ struct Model {
     strays: Strays,
 }
 
-impl Default for Wants {
-    fn default() -> Self {
-        Self::Reply
-    }
-}
-
 impl Model {
     fn take(&mut self) -> Option<u64> {
         let at = self.calls.iter().position(|call| call.1 == Fate::Queued)?;
