@@ -157,8 +157,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long the peer may leave unread what was written, before the connection counts as
-    /// dead. Default 30 s; more than zero.
+    /// How long the peer may read nothing of what is to be written, before the connection
+    /// counts as dead: a single message must go out in that time. Default 30 s; more than zero.
     pub fn write_timeout(mut self, limit: Duration) -> Self {
         self.spans.write_timeout = limit;
         self

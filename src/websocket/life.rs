@@ -45,7 +45,9 @@ enum Phase {
 struct Up {
     since: Instant,
     heard: Instant,
-    /// Not answered so far.
+    /// Whether a ping is on its way, or out.
+    is_asked: bool,
+    /// When it had gone out, unless it is answered.
     pinged: Option<Instant>,
     /// The socket has taken nothing since.
     blocked: Option<Instant>,
@@ -115,6 +117,7 @@ impl Life {
         self.phase = Phase::Up(Up {
             since: now,
             heard: now,
+            is_asked: false,
             pinged: None,
             blocked: None,
         });
@@ -169,24 +172,38 @@ impl Life {
     pub(super) fn heard(&mut self, now: Instant) {
         if let Phase::Up(up) = &mut self.phase {
             up.heard = now;
-            up.pinged = None;
+            (up.is_asked, up.pinged) = (false, None);
         }
     }
 
-    /// Whether the socket has taken everything so far.
-    pub(super) fn wrote(&mut self, everything: bool, now: Instant) {
+    /// The socket has taken everything so far, a ping included.
+    pub(super) fn wrote(&mut self, now: Instant) {
         if let Phase::Up(up) = &mut self.phase {
-            up.blocked = if everything {
-                None
-            } else {
-                up.blocked.or(Some(now))
-            };
+            up.blocked = None;
+            if up.is_asked {
+                up.pinged = up.pinged.or(Some(now));
+            }
         }
     }
 
-    /// How the connection is. To ping is said once in a silence; whether the ping could be
-    /// written makes no difference to how long is waited for an answer. A silence that was
-    /// only ours (the machine slept) begins with that ping.
+    /// The socket takes no more. It is said again and again; after some progress,
+    /// [`wrote`](Self::wrote) or [`advanced`](Self::advanced) comes in between.
+    pub(super) fn blocked(&mut self, now: Instant) {
+        if let Phase::Up(up) = &mut self.phase {
+            up.blocked = up.blocked.or(Some(now));
+        }
+    }
+
+    /// The socket has taken something again.
+    pub(super) fn advanced(&mut self) {
+        if let Phase::Up(up) = &mut self.phase {
+            up.blocked = None;
+        }
+    }
+
+    /// How the connection is. To ping is said once in a silence, and the answer is waited for
+    /// from the moment when the ping has gone out: until then the limit for writing holds. So a
+    /// silence that was only ours (the machine slept) begins with that ping.
     pub(super) fn check(&mut self, now: Instant) -> Health {
         let Phase::Up(up) = &mut self.phase else {
             return Health::Closing;
@@ -201,14 +218,14 @@ impl Life {
             return Health::Silent;
         }
         let ping = up.heard.saturating_add(spans.ping_interval);
-        match up.pinged {
-            Some(_) => Health::Fine(silent.min(stalls)),
-            None if now < ping => Health::Fine(ping.min(stalls)),
-            None => {
-                up.pinged = Some(now);
-                Health::Ping
-            }
+        if up.is_asked {
+            return Health::Fine(silent.min(stalls));
         }
+        if now < ping {
+            return Health::Fine(ping.min(stalls));
+        }
+        up.is_asked = true;
+        Health::Ping
     }
 
     pub(super) fn is_up(&self) -> bool {

@@ -35,6 +35,7 @@ pub(super) async fn serve(shared: &Shared, socket: &mut Socket) -> Ended {
         socket,
         timer: Timer::new(),
         is_ping_due: false,
+        is_full: false,
     };
     poll_fn(|cx| link.turn(cx)).await
 }
@@ -44,6 +45,8 @@ struct Link<'a> {
     socket: &'a mut Socket,
     timer: Timer,
     is_ping_due: bool,
+    /// Whether the socket took no more when it was last asked.
+    is_full: bool,
 }
 
 type Turn<T> = Result<T, Ended>;
@@ -119,29 +122,32 @@ impl Link<'_> {
     /// Hands over what the socket takes: whether that was all. The queue stays where it is,
     /// and bounded, while the peer reads nothing.
     fn write(&mut self, cx: &mut Context<'_>) -> Turn<bool> {
-        let mut is_all_sent = false;
         for _ in 0..AT_ONCE {
-            if Pin::new(&mut *self.socket)
-                .poll_ready(cx)
-                .map_err(|e| broken(&e))?
-                .is_pending()
-            {
+            if !self.is_ready(cx)? {
                 self.shared.wrote(false);
                 return Ok(true); // the socket wakes the task
             }
             let Some(frame) = self.next_frame() else {
-                is_all_sent = true;
-                break;
+                let flushed = Pin::new(&mut *self.socket).poll_flush(cx);
+                let flushed = flushed.map_err(|error| broken(&error))?;
+                self.shared.wrote(flushed.is_ready());
+                return Ok(true);
             };
-            Pin::new(&mut *self.socket)
-                .start_send(frame)
-                .map_err(|e| broken(&e))?;
+            let sent = Pin::new(&mut *self.socket).start_send(frame);
+            sent.map_err(|error| broken(&error))?;
         }
-        let flushed = Pin::new(&mut *self.socket)
-            .poll_flush(cx)
-            .map_err(|e| broken(&e))?;
-        self.shared.wrote(flushed.is_ready());
-        Ok(is_all_sent)
+        Ok(false)
+    }
+
+    /// Whether the socket takes another frame.
+    fn is_ready(&mut self, cx: &mut Context<'_>) -> Turn<bool> {
+        let ready = Pin::new(&mut *self.socket).poll_ready(cx);
+        let is_ready = ready.map_err(|error| broken(&error))?.is_ready();
+        if is_ready && self.is_full {
+            self.shared.advanced(); // what filled it has gone out
+        }
+        self.is_full = !is_ready;
+        Ok(is_ready)
     }
 
     fn next_frame(&mut self) -> Option<Message> {

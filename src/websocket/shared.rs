@@ -250,9 +250,19 @@ impl Shared {
         self.lock().life.heard(now);
     }
 
+    /// Whether the socket has taken everything.
     pub(super) fn wrote(&self, everything: bool) {
         let now = now();
-        self.lock().life.wrote(everything, now);
+        let life = &mut self.lock().life;
+        if everything {
+            life.wrote(now);
+        } else {
+            life.blocked(now);
+        }
+    }
+
+    pub(super) fn advanced(&self) {
+        self.lock().life.advanced();
     }
 
     pub(super) fn check(&self) -> Health {

@@ -10,6 +10,7 @@ use mainstay::Error;
 use mainstay::retry::{Backoff, Jitter};
 use mainstay::websocket::{Client, LinkState, RpcErrorKind};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use tokio_tungstenite::accept_async;
 
 use crate::peer::{Peer, black_hole, quick, raw, until};
@@ -131,11 +132,11 @@ async fn a_peer_that_reads_nothing_holds_no_call_and_no_memory() {
         .build()
         .unwrap();
     client.connect().await.unwrap();
-    let megabyte = "x".repeat(1 << 20);
+    let quarter = "x".repeat(1 << 18);
     let begun = Instant::now();
-    for _ in 0..4 {
+    for _ in 0..3 {
         let calls = (0..16).map(|_| {
-            let call = client.call::<Value>("echo", [&megabyte]);
+            let call = client.call::<Value>("echo", [&quarter]);
             call.timeout(100 * MILLI).into_future()
         });
         for ended in join_all(calls).await {
@@ -174,6 +175,35 @@ async fn a_peer_that_only_talks_is_given_up() {
     let error = client.call::<Value>("echo", [huge]).await.unwrap_err();
     assert_eq!(error.last().unwrap().message(), "the peer reads nothing");
     assert_eq!(client.snapshot().pending, 0);
+}
+
+/// What it does not read yet is no sign of death, as long as it goes on.
+#[tokio::test]
+async fn a_peer_that_reads_slowly_keeps_its_connection() {
+    let (url, _server) = raw(|socket| async {
+        let mut link = accept_async(socket).await.unwrap();
+        let mut some = vec![0; 1 << 16];
+        while link.get_mut().read(&mut some).await.is_ok_and(|n| n > 0) {
+            tokio::time::sleep(4 * MILLI).await;
+        }
+    })
+    .await;
+    let client = quick(&url).write_timeout(SECOND).max_in_flight(40);
+    let client = client.build().unwrap();
+    client.connect().await.unwrap();
+    let megabyte = "x".repeat(1 << 20);
+    let calls = (0..40).map(|_| client.call::<Value>("echo", [&megabyte]).into_future());
+    let begun = Instant::now();
+    let sent = until("all is written", async || {
+        let now = client.snapshot();
+        now.pending == 40 && now.queued == 0
+    });
+    tokio::select! {
+        ended = join_all(calls) => panic!("{:?}", ended[0]),
+        () = sent => {}
+    }
+    assert!(begun.elapsed() > 1500 * MILLI, "it was not slow");
+    assert_eq!(client.snapshot().lost, 0);
 }
 
 /// Trap 53.
