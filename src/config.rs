@@ -32,6 +32,8 @@ pub struct ConfigError {
 pub enum Value {
     /// None was given, and there is no default.
     Missing,
+    /// One that cannot be shown: a text that may hold a secret, or a value without a number.
+    Unusable,
     /// A whole number.
     Integer(u64),
     /// A fraction, which may be infinite or not a number.
@@ -86,6 +88,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("not set"),
+            Self::Unusable => f.write_str("not usable"),
             Self::Integer(n) => n.fmt(f),
             Self::Float(x) => x.fmt(f),
             Self::Duration(d) => write!(f, "{d:?}"),
@@ -170,6 +173,11 @@ mod tests {
                 "slow_calls is not set, but must be set where cancelled calls count when they \
                  are slow",
             ]
+        );
+        let url = ConfigError::new("url", super::Value::Unusable, "one of a server");
+        assert_eq!(
+            url.to_string(),
+            "url is not usable, but must be one of a server"
         );
         let zero = Bulkhead::builder().max_concurrent(0).build().unwrap_err();
         assert_eq!(

@@ -1,1 +1,39 @@
 //! Redis with limits, retries and a breaker around it, and limits that many machines share.
+
+mod bound;
+mod builder;
+mod client;
+mod database;
+mod error;
+mod health;
+mod job;
+mod redial;
+mod request;
+mod rules;
+mod stats;
+mod table;
+mod wire;
+
+pub use builder::RedisClientBuilder;
+pub use client::RedisClient;
+pub use error::{Effect, RedisError, RedisErrorKind, may_have_acted};
+pub use request::Request;
+pub use stats::{Latency, RedisStats};
+pub use table::CommandKind;
+
+/// How commands share connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Connections {
+    /// So many connections in each database, each shared by any number of commands at once,
+    /// which are sent one after the other without waiting for replies. Default, with 1.
+    Multiplexed(usize),
+    /// So many connections at most in each database, each for one command at a time.
+    Pooled(usize),
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::Multiplexed(1)
+    }
+}

@@ -1,1 +1,6 @@
 //! The Redis adapter with a real server.
+
+#[path = "../support/redis_server.rs"]
+mod redis_server;
+
+mod commands;
