@@ -265,7 +265,6 @@ impl RedisClientBuilder {
             let allowed = "redis://[user:password@]host[:port][/database] or unix:///path";
             ConfigError::new("url", Value::Unusable, allowed)
         })?;
-        let redial = Arc::new(Mutex::new(Redial::new(self.reconnect)));
         let first = ("".into(), info.redis_settings().db());
         let all = std::iter::once(&first).chain(&self.databases);
         let databases = all.map(|(name, number)| {
@@ -274,7 +273,7 @@ impl RedisClientBuilder {
                 info: info.clone().set_redis_settings(settings),
                 limit: self.connect_limit,
                 max_reply: self.max_reply,
-                redial: Arc::clone(&redial),
+                redial: Arc::new(Mutex::new(Redial::new(self.reconnect))),
                 counters: Arc::clone(counters),
             };
             let database = Database::new(&dial, self.connections, self.exclusive)?;

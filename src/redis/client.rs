@@ -8,19 +8,22 @@ use std::time::Duration;
 use ::redis::{Cmd, ToRedisArgs, Value};
 
 use super::builder::RedisClientBuilder;
-use super::database::{Database, Line};
+use super::database::{Database, Lines};
+use super::exclusive::Exclusive;
 use super::job::Job;
 use super::request::Request;
 use super::rules::{Outages, WhatMayBeRepeated};
 use super::stats::{CountRetries, Counters, RedisStats};
 use super::table::CommandKind;
+use super::wire::Wire;
 use super::{Effect, RedisError, health};
 use crate::circuit_breaker::CircuitState;
 use crate::error::Progress;
 use crate::policy::{Identity, Stack};
+use crate::pool::Pooled;
 use crate::retry::{Backoff, Retry};
 use crate::time::now;
-use crate::{Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline};
+use crate::{Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline, Resilient};
 
 /// XXX docs
 #[derive(Clone)]
@@ -144,7 +147,8 @@ impl RedisClient {
     /// without being sent.
     #[must_use]
     pub fn is_away(&self) -> bool {
-        self.shared().breaker.state() == CircuitState::Open
+        let state = self.shared().breaker.state();
+        matches!(state, CircuitState::Open | CircuitState::ForcedOpen)
     }
 
     /// The breaker of this client and all of its handles.
@@ -153,10 +157,68 @@ impl RedisClient {
         self.shared().breaker.classifier(crate::classify::Failures)
     }
 
+    /// Ends the probe in the background, for good.
+    pub fn stop_probe(&self) {
+        self.shared().health.stop();
+    }
+
     /// What this client and all of its handles have done so far.
     #[must_use]
     pub fn stats(&self) -> RedisStats {
         self.shared().counters.snapshot()
+    }
+
+    /// Lends a connection that nobody else uses meanwhile; it waits for one within the time
+    /// limit of blocking commands.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] when none came free, [`Error::Refused`] while the breaker is open,
+    /// and a [`RedisError`] when there is no connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// A connection that was being made goes on and serves the next.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use mainstay::redis::RedisClient;
+    /// # async fn example(client: &RedisClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut own = client.exclusive().await?;
+    /// let () = own.command(redis::cmd("WATCH").arg("stock").take()).await?;
+    /// let stock: i64 = own.command(redis::cmd("GET").arg("stock").take()).await?;
+    /// let mut change = redis::pipe();
+    /// change.atomic().cmd("SET").arg("stock").arg(stock - 1).ignore();
+    /// let done: Option<()> = own.batch(change).await?;
+    /// println!("{}", if done.is_some() { "sold" } else { "somebody was faster" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn exclusive(&self) -> Result<Exclusive<'_>, Error<RedisError>> {
+        let limit = self.shared().limits[CommandKind::Blocking as usize];
+        let wire = self.own_connection(limit).await?;
+        Ok(Exclusive::new(self, wire))
+    }
+
+    /// The wait for one that another caller holds is no fault of the server's.
+    async fn own_connection(
+        &self,
+        limit: Duration,
+    ) -> Result<Pooled<'_, Lines>, Error<RedisError>> {
+        let shared = &**self.shared();
+        shared.health.start(self.shared());
+        if self.is_away() {
+            // Asks the breaker in the usual way: it refuses, or lets this through as a probe.
+            let asked = (|| shared.ask()).timeout(limit);
+            asked.circuit_breaker(&shared.breaker).await?;
+        }
+        let database = self.connections();
+        let acquire = || async {
+            let wire = database.exclusive().await;
+            wire.map_err(|error| error.judged(true))
+        };
+        shared.retrying.call(acquire).timeout(limit).await
     }
 
     /// Sends a job through everything that protects it.
@@ -166,20 +228,42 @@ impl RedisClient {
         limit: Duration,
         repeatable: bool,
     ) -> Result<Value, Error<RedisError>> {
+        if let Some(misuse) = job.misuse() {
+            return Err(Error::operation(RedisError::usage(misuse)));
+        }
         let shared = &**self.shared();
         shared.health.start(self.shared());
         let counted = shared.counters.call();
         let begun = now();
-        let patience = shared.patience.min(limit / 2);
         let lost = AtomicBool::new(false);
-        let attempt = || self.attempt(job, patience, repeatable, &lost);
-        let call = shared.retrying.call(attempt);
-        let call = call.bulkhead(&shared.in_flight).timeout(limit);
-        let result = call.circuit_breaker(&shared.breaker).await;
+        let result = if job.needs_own_connection() {
+            self.wait_for(job, limit, &lost).await
+        } else {
+            let patience = shared.patience.min(limit / 2);
+            let attempt = || self.attempt(job, patience, repeatable, &lost);
+            let call = shared.retrying.call(attempt);
+            let call = call.bulkhead(&shared.in_flight).timeout(limit);
+            call.circuit_breaker(&shared.breaker).await
+        };
         let took = now().since(begun);
         let result = result.map_err(|error| honest(error, lost.load(Ordering::Relaxed), took));
         counted.ended(&result, took);
         result
+    }
+
+    /// A command that blocks is sent once, on a connection of its own; its time is the caller's
+    /// wish and says nothing about the server, so the breaker does not see it.
+    async fn wait_for(
+        &self,
+        job: &Job,
+        limit: Duration,
+        lost: &AtomicBool,
+    ) -> Result<Value, Error<RedisError>> {
+        let begun = now();
+        let wire = self.own_connection(limit).await?;
+        let left = limit.saturating_sub(now().since(begun));
+        let send = || send_on(&wire, job, Duration::MAX, lost);
+        send.timeout(left).await
     }
 
     /// Sends it once. `lost` is left set while something is out whose fate nobody knows.
@@ -200,43 +284,39 @@ impl RedisClient {
         patience: Duration,
         lost: &AtomicBool,
     ) -> Result<Value, RedisError> {
-        if let Some(misuse) = job.misuse() {
-            return Err(RedisError::usage(misuse));
+        let line = self.connections().line().await?;
+        match line.wire() {
+            Some(wire) => send_on(wire, job, patience, lost).await,
+            None => unreachable!("a line is handed out when it is made"),
         }
-        let database = self.connections();
-        let line = if job.needs_own_connection() {
-            Line::Own(database.exclusive().await?)
-        } else {
-            database.line().await?
-        };
-        let Some(wire) = line.wire() else {
-            return Err(RedisError::usage("there is no connection"));
-        };
-        let was_lost = lost.swap(true, Ordering::Relaxed);
-        let sent = wire.sent(patience);
-        let result = job.send(&mut wire.connection()).await;
-        let took = sent.answered();
-        let result =
-            result.map_err(|error| wire.error(&error, job.may_be_partly_done()).after(took));
-        let is_lost = matches!(&result, Err(error) if error.effect() == Effect::Unknown);
-        lost.store(was_lost || is_lost, Ordering::Relaxed);
-        result
     }
 }
 
+async fn send_on(
+    wire: &Wire,
+    job: &Job,
+    patience: Duration,
+    lost: &AtomicBool,
+) -> Result<Value, RedisError> {
+    let was_lost = lost.swap(true, Ordering::Relaxed);
+    let sent = wire.sent(patience);
+    let result = job.send(&mut wire.connection()).await;
+    let took = sent.answered();
+    let result = result.map_err(|error| wire.error(&error, job.may_be_partly_done()).after(took));
+    let is_lost = matches!(&result, Err(error) if error.effect() == Effect::Unknown);
+    lost.store(was_lost || is_lost, Ordering::Relaxed);
+    result
+}
+
 /// The error with what is known of the whole call: one attempt of several may have acted.
-fn honest(error: Error<RedisError>, lost: bool, took: Duration) -> Error<RedisError> {
+pub(super) fn honest(error: Error<RedisError>, lost: bool, took: Duration) -> Error<RedisError> {
     if !lost {
         return error;
     }
-    let attempts = error.attempts();
-    match error {
-        Error::TimedOut { after, .. } => {
-            let last = RedisError::unanswered().after(took);
-            Error::timed_out(after).after(Progress::new(attempts, Some(last)))
-        }
-        other => other.map(|error| error.with_effect(Effect::Unknown)),
-    }
+    let unanswered = RedisError::unanswered().after(took);
+    let error = error.map(|error| error.with_effect(Effect::Unknown));
+    // It stays where there is no error of an earlier attempt.
+    error.after(Progress::new(0, Some(unanswered)))
 }
 
 impl fmt::Debug for RedisClient {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::RedisError;
 use super::client::Shared;
 use super::database::ping;
-use super::{Effect, RedisError, RedisErrorKind};
 use crate::circuit_breaker::CircuitState;
 use crate::time::{Instant, Timer, now};
 use crate::{CircuitBreaker, Error, Resilient};
@@ -126,10 +126,6 @@ impl Probe {
         }
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.is_running.load(Ordering::Relaxed)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<AbortHandle>> {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,7 +148,7 @@ impl Running {
             let due = now().saturating_add(jittered(every));
             poll_fn(|cx| timer.poll_until(due, cx)).await;
             let shared = &*self.0;
-            let is_answered = shared.probe(shared.health.limit).await;
+            let is_answered = shared.probe().await;
             shared.counters.probed(is_answered);
             let is_open = is_open_of_itself(&shared.breaker);
             if health.probed(is_answered, is_open, now()) {
@@ -169,13 +165,13 @@ fn jittered(every: Duration) -> Duration {
 
 /// One that an operator holds open is left alone.
 fn is_open_of_itself<C>(breaker: &CircuitBreaker<C>) -> bool {
-    breaker.state() == CircuitState::Open && breaker.snapshot().until_half_open.is_some()
+    breaker.state() == CircuitState::Open
 }
 
 impl Shared {
     /// Asks the server: through the breaker, so that it counts, unless that is open.
-    async fn probe(&self, limit: Duration) -> bool {
-        let asked = (|| self.ask(limit)).timeout(limit);
+    async fn probe(&self) -> bool {
+        let asked = (|| self.ask()).timeout(self.health.limit);
         if is_open_of_itself(&self.breaker) {
             asked.await.is_ok()
         } else {
@@ -183,21 +179,22 @@ impl Shared {
         }
     }
 
-    async fn ask(&self, limit: Duration) -> Result<(), RedisError> {
+    /// On a connection of the first database, within the time that is there for it.
+    pub(super) async fn ask(&self) -> Result<(), RedisError> {
         let Some((_, database)) = self.databases.first() else {
             return Ok(());
         };
         let line = database.line().await?;
-        let wire = line.wire().ok_or_else(|| {
-            RedisError::new(RedisErrorKind::Connection, Effect::NotSent, "no connection")
-        })?;
-        ping(wire, self.patience.min(limit / 2)).await
+        match line.wire() {
+            Some(wire) => ping(wire, self.patience.min(self.health.limit / 2)).await,
+            None => unreachable!("a line is handed out when it is made"),
+        }
     }
 }
 
-/// What a probe by hand says.
-pub(super) async fn ask_once(shared: &Shared, limit: Duration) -> Result<(), Error<RedisError>> {
-    (|| shared.ask(limit)).timeout(limit).await
+/// A probe by hand.
+pub(super) async fn ask_once(shared: &Shared) -> Result<(), Error<RedisError>> {
+    (|| shared.ask()).timeout(shared.health.limit).await
 }
 
 #[cfg(test)]

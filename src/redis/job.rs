@@ -73,6 +73,14 @@ impl Job {
         }
     }
 
+    /// The command's name in capitals; empty for anything else.
+    pub(super) fn name(&self) -> String {
+        match &self.what {
+            What::Command(command) => super::table::name(command),
+            What::Batch(_) | What::Script { .. } => String::new(),
+        }
+    }
+
     pub(super) fn profile(&self) -> Profile {
         self.profile
     }

@@ -3,21 +3,27 @@
 mod bound;
 mod builder;
 mod client;
+mod commands;
 mod database;
 mod error;
+mod exclusive;
 mod health;
 mod job;
 mod redial;
 mod request;
 mod rules;
+mod scan;
 mod stats;
 mod table;
 mod wire;
 
 pub use builder::RedisClientBuilder;
 pub use client::RedisClient;
+pub use commands::{Lookup, Source};
 pub use error::{Effect, RedisError, RedisErrorKind, may_have_acted};
+pub use exclusive::Exclusive;
 pub use request::Request;
+pub use scan::Scan;
 pub use stats::{Latency, RedisStats};
 pub use table::CommandKind;
 

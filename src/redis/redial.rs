@@ -6,7 +6,7 @@ use super::RedisError;
 use crate::retry::{Backoff, BackoffDelays, Delays};
 use crate::time::Instant;
 
-/// The pauses between failed attempts to connect, shared by all connections to one server.
+/// The pauses between failed attempts to connect, shared by all connections to one database.
 #[derive(Debug)]
 pub(super) struct Redial {
     backoff: Backoff,

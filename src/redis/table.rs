@@ -73,6 +73,12 @@ pub(super) fn profile(command: &Cmd) -> Profile {
     }
 }
 
+/// The name of a command in capitals.
+pub(super) fn name(command: &Cmd) -> String {
+    let name = words(command).next().unwrap_or_default();
+    String::from_utf8_lossy(name).to_ascii_uppercase()
+}
+
 /// The words of a command, cursors left out.
 fn words(command: &Cmd) -> impl Iterator<Item = &[u8]> {
     command.args_iter().filter_map(|arg| match arg {
