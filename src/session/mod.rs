@@ -1,1 +1,16 @@
-//! Sessions that run commands, code and files.
+//! Sessions that run commands and code and keep files, here or at a service.
+//!
+//! [`SessionProvider`] is what somebody offers who has sessions; it does each thing once, and
+//! says of each failure whether the thing may have happened ([`Effect`]). All else stands
+//! around it.
+
+mod error;
+mod provider;
+mod types;
+
+pub use error::{Effect, SessionError, SessionErrorKind};
+pub use provider::SessionProvider;
+pub use types::{
+    Code, CodeResult, Command, CommandResult, CreateSession, Deleted, Entry, EntryKind, FileRange,
+    Labels, ListSessions, SessionId, SessionInfo, SessionPage, SessionStatus, WriteMode, Written,
+};
