@@ -174,7 +174,7 @@ mod tests {
                  are slow",
             ]
         );
-        let url = ConfigError::new("url", super::Value::Unusable, "one of a server");
+        let url = super::ConfigError::new("url", super::Value::Unusable, "one of a server");
         assert_eq!(
             url.to_string(),
             "url is not usable, but must be one of a server"

@@ -387,7 +387,7 @@ mod tests {
         wheel.insert(at(0), at(7 << TICK_BITS), 'd');
         assert_eq!(wheel.next(), Some(at(5 << TICK_BITS)));
         assert_eq!(due_by(&mut wheel, at(6 << TICK_BITS), 7), ['c']);
-        assert_eq!(due_by(&mut wheel, at(6 << TICK_BITS), 7), []);
+        assert!(due_by(&mut wheel, at(6 << TICK_BITS), 7).is_empty());
         assert_eq!(wheel.next(), Some(at(7 << TICK_BITS)));
         assert_eq!(due_by(&mut wheel, at(7 << TICK_BITS), 1), ['d']);
         assert_eq!(due_by(&mut wheel, at(99 << TICK_BITS), 1), ['b']);
