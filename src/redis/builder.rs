@@ -320,7 +320,7 @@ fn default_breaker(patience: Duration) -> Result<CircuitBreaker, ConfigError> {
         .failure_rate(0.5)
         .minimum_calls(20)
         .consecutive_failures(5)
-        .slow_calls(0.9, patience)
+        .slow_calls(1.0, patience)
         .cancelled(Cancelled::Slow)
         .open_for(5 * SECOND)
         .half_open_probes(1)

@@ -25,7 +25,97 @@ use crate::retry::{Backoff, Retry};
 use crate::time::now;
 use crate::{Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline, Resilient};
 
-/// XXX docs
+/// A handle on one database of a Redis server, with time limits, retries and a breaker around
+/// each call. A clone costs one reference count and shares everything.
+///
+/// It is built without a connection; the first call makes one. All that goes on in the
+/// background (the probe, the connections' tasks) ends with the last handle.
+///
+/// Defaults, in one place:
+///
+/// | setting | default | why |
+/// |---|---|---|
+/// | `connections` | one for each database, shared | as fast as a pool or faster, at one socket |
+/// | `exclusive_connections` | 8 for each database, made when needed | transactions and blocking commands are few |
+/// | `limit` of each kind | 2 s for the whole call | what takes longer is better done without |
+/// | `connect_limit` | 1 s | so that a call can try again within its limit |
+/// | `max_attempts` | 3, the first one included | more rarely helps and multiplies load |
+/// | `backoff` | exponential from 20 ms, at most 500 ms, full jitter | fits into 2 s |
+/// | `retry_budget` | 0.2 retries a call, 100 in reserve | an outage costs at most 1.2 times the load |
+/// | `reconnect_backoff` | exponential from 50 ms, at most 2 s, half of it random | found again soon, never hammered |
+/// | `max_in_flight` | 1024 calls, more wait | what waits is bounded |
+/// | `max_reply` | 64 MiB | no reply takes all the memory |
+/// | `patience` | 1 s | a connection that is silent so long is as good as dead |
+/// | breaker | opens at 5 failures in a row, at half of 100 calls (20 at least), or when all of them take longer than `patience`; for 5 s; a call dropped after `patience` has failed, one dropped before is ignored | it sees the callers' own time limits, and not those who change their mind |
+/// | `probe_every` | 1 s, a quarter more or less | an open breaker closes about so soon after the server is back |
+///
+/// # What is repeated
+///
+/// An attempt that was certainly not done (nothing was sent; the server is `LOADING`, `BUSY`)
+/// is repeated always. One whose answer was lost is repeated only where twice leaves what once
+/// leaves:
+///
+/// | repeated | never, unless [`repeatable`](Request::repeatable) says so |
+/// |---|---|
+/// | every command that only reads | `INCR`, `APPEND`, `LPUSH`, `SPOP`, `GETDEL`, `RENAME` |
+/// | `SET` with an expiry at most, `SETEX`, `MSET` | `SET` with `NX`, `XX` or `GET`, `SETNX` |
+/// | `DEL`, `UNLINK`, `EXPIRE` without options, `PERSIST` | `EXPIRE` with `NX`, `XX`, `GT`, `LT` |
+/// | `HSET`, `HDEL`, `SADD`, `SREM`, `ZREM`, `LSET`, `SETRANGE`, `PFADD` | `ZADD`, `HINCRBY`, `XADD` |
+/// | scripts that are read-only by name (`EVAL_RO`) | scripts |
+/// | a batch all of whose commands are | every command that is not known |
+///
+/// A repetition may come after another client's write, and undo it; and what it replies is the
+/// reply of the second time (`DEL` says 0). Where that matters, [`once`](Request::once) turns
+/// it off.
+///
+/// # Errors
+///
+/// [`Error::TimedOut`] by the time limit; [`Error::Refused`] by the breaker, without anything
+/// being sent; else a [`RedisError`] with its kind, what the server said, and what to do.
+/// [`may_have_acted`](super::may_have_acted) says of each whether it may have been done.
+///
+/// # Cancel safety
+///
+/// Every future here can be dropped at any point. The reply of a command that was dropped is
+/// read by nobody else: a shared connection throws it away in its turn, a connection for one
+/// is closed. The server may still do what was sent.
+///
+/// # Fairness
+///
+/// Calls above `max_in_flight` are served first come, first served. On a shared connection the
+/// server answers in order: a slow command holds those behind it up. Give them another
+/// database handle's connection, more connections, or [`Connections::Pooled`](super::Connections).
+///
+/// # Algorithm
+///
+/// One breaker, around one time limit, around the retries; what they see is what the callers
+/// see. The library's own time limits and retries are switched off: there is one clock and one
+/// rule. A connection on which a command was given up, and nothing at all was received for
+/// `patience`, is given up too: a network that has gone without a word is noticed in one call
+/// and not in the quarter of an hour that TCP takes.
+///
+/// # Examples
+///
+/// ```no_run
+/// use mainstay::redis::{RedisClient, may_have_acted};
+/// use std::time::Duration;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let redis = RedisClient::builder("redis://127.0.0.1/")
+///     .database("sessions", 1)
+///     .limits(Duration::from_secs(1))
+///     .build()?;
+/// let sessions = redis.database("sessions")?;
+/// sessions.set_for("user:7", "token", Duration::from_secs(3600)).await?;
+/// let token = sessions.get_or("user:7", String::new()).await;
+/// println!("{} ({:?})", token.value, token.source);
+///
+/// if let Err(error) = redis.increment("visits", 1).await {
+///     println!("{error}; counted: {}", if may_have_acted(&error) { "perhaps" } else { "no" });
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct RedisClient {
     owner: Arc<Owner>,

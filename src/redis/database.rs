@@ -109,11 +109,12 @@ impl Slot {
         Ok(wire)
     }
 
+    /// What is under way on a dead one keeps it until it has ended.
     fn living(&self) -> Arc<Lazy<Wire, RedisError>> {
+        let _dead;
         let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
         if wire.try_get().is_some_and(Wire::is_dead) {
-            // What is under way on the old one keeps it until it has ended.
-            *wire = fresh(&self.dial);
+            _dead = std::mem::replace(&mut *wire, fresh(&self.dial));
         }
         Arc::clone(&wire)
     }

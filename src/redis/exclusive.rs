@@ -117,9 +117,11 @@ impl<'c> Exclusive<'c> {
         // What is cut off in the middle leaves it so.
         let had_state = std::mem::replace(&mut self.has_state, true);
         let result = self.send(&job, limit).await;
-        if result.is_ok() {
-            self.has_state = after(&job.name(), had_state);
-        }
+        self.has_state = match &result {
+            Ok(_) => after(&job.name(), had_state),
+            // It was answered, if only with an error; what ends a transaction may have failed.
+            Err(_) => had_state || job.profile().stateful || !self.wire.is_quiet(),
+        };
         from_redis_value(result?).map_err(|error| Error::operation(RedisError::conversion(&error)))
     }
 

@@ -87,7 +87,7 @@ impl Probe {
             every,
             limit,
             is_running: AtomicBool::new(false),
-            is_stopped: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(every.is_none()),
             task: Mutex::new(None),
         }
     }
@@ -95,7 +95,8 @@ impl Probe {
     /// Starts it, unless it runs, was stopped, or there is no runtime.
     #[inline]
     pub(super) fn start(&self, shared: &Arc<Shared>) {
-        if !self.is_running.load(Ordering::Relaxed) {
+        let is_running = self.is_running.load(Ordering::Relaxed);
+        if !is_running && !self.is_stopped.load(Ordering::Relaxed) {
             self.start_now(shared);
         }
     }
@@ -148,9 +149,12 @@ impl Running {
             let due = now().saturating_add(jittered(every));
             poll_fn(|cx| timer.poll_until(due, cx)).await;
             let shared = &*self.0;
+            let was_open = is_open_of_itself(&shared.breaker);
             let is_answered = shared.probe().await;
             shared.counters.probed(is_answered);
+            // What was answered before it opened says nothing against that.
             let is_open = is_open_of_itself(&shared.breaker);
+            let is_answered = is_answered && was_open == is_open;
             if health.probed(is_answered, is_open, now()) {
                 shared.breaker.reset();
             }

@@ -1,4 +1,10 @@
 //! Redis with limits, retries and a breaker around it, and limits that many machines share.
+//!
+//! [`RedisClient`] sends commands, [batches](RedisClient::batch), [scripts](RedisClient::script)
+//! and [scans](RedisClient::scan) over connections of the `redis` crate, whose values and
+//! commands it takes. `bound` keeps replies within their limit, `wire` knows when a connection
+//! is not to be used any more, `table` what may be repeated, `redial` when to connect again,
+//! `health` when an open breaker may close.
 
 mod bound;
 mod builder;

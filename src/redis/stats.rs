@@ -186,7 +186,7 @@ impl Counted<'_> {
             }
             Err(Error::TimedOut { .. }) => add(&counters.timed_out),
             Err(Error::Refused { .. }) => add(&counters.refused),
-            Err(Error::Panicked { .. } | Error::Cancelled { .. }) => add(&counters.failed),
+            Err(_) => add(&counters.failed),
         }
     }
 }

@@ -334,3 +334,13 @@ fn settings_out_of_range_are_refused_and_never_show_the_url() {
     );
     builder().build().unwrap();
 }
+
+#[tokio::test]
+async fn a_unix_socket_does_as_well() {
+    let path = std::env::temp_dir().join(format!("mainstay-{}.sock", std::process::id()));
+    let path = path.to_str().unwrap();
+    let server = RedisServer::start_with(&["--unixsocket", path]);
+    let client = client(&format!("redis+unix://{path}"));
+    client.set("k", 1).await.unwrap();
+    assert_eq!(server.ask("GET k"), "$1\r\n1");
+}

@@ -141,3 +141,15 @@ async fn one_who_waits_for_a_connection_of_his_own_has_a_time_limit() {
     drop(held);
     client.exclusive().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_command_that_the_server_refuses_does_not_cost_the_connection() {
+    let server = RedisServer::start();
+    let client = client(&server.url());
+    for _ in 0..3 {
+        let mut own = client.exclusive().await.unwrap();
+        own.command::<()>(line("NOSUCHCOMMAND")).await.unwrap_err();
+        assert_eq!(own.command::<i64>(line("DEL k")).await.unwrap(), 0);
+    }
+    assert_eq!(client.stats().connected, 1);
+}
