@@ -313,3 +313,50 @@ impl fmt::Display for RedisError {
 }
 
 impl std::error::Error for RedisError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(line: &str) -> ::redis::RedisError {
+        let (code, detail) = line.split_once(' ').unwrap();
+        ::redis::make_extension_error(code.to_owned(), Some(detail.to_owned()))
+    }
+
+    #[test]
+    fn a_server_that_says_the_password_aloud_is_not_quoted() {
+        let echoed = error("DENIED what is 'hunter2'?");
+        let error = RedisError::unconnected(&echoed, Some("hunter2"));
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert!(error.message().contains("what is '***'?"), "{error}");
+        for none in [None, Some("")] {
+            let error = RedisError::unconnected(&echoed, none);
+            assert!(error.message().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_done_is_retried_and_what_may_have_been_only_where_it_may_be_repeated() {
+        let busy = |partly| RedisError::answered(&error("BUSY a script runs"), partly);
+        assert!(busy(false).judged(false).is_to_be_retried());
+        let lost = RedisError::new(RedisErrorKind::Connection, Effect::Unknown, "lost");
+        assert!(!lost.clone().judged(false).is_to_be_retried());
+        assert!(lost.judged(true).is_to_be_retried());
+        // An answer stays the same however often it is asked for.
+        let wrong = RedisError::answered(&error("WRONGTYPE no"), false);
+        assert!(!wrong.judged(true).is_to_be_retried());
+    }
+
+    #[test]
+    fn each_code_has_its_kind() {
+        let kind = |line: &str| {
+            let error = RedisError::answered(&error(line), false);
+            (error.kind(), error.may_have_acted())
+        };
+        assert_eq!(kind("WRONGTYPE x"), (RedisErrorKind::WrongType, false));
+        assert_eq!(kind("NOAUTH x"), (RedisErrorKind::Auth, false));
+        assert_eq!(kind("MISCONF x"), (RedisErrorKind::ReadOnly, false));
+        assert_eq!(kind("BUSYKEY x"), (RedisErrorKind::Server, false));
+        assert_eq!(kind("OOM x"), (RedisErrorKind::Server, false));
+    }
+}

@@ -28,46 +28,65 @@ async fn echo(client: &RedisClient, text: &str) -> String {
     client.command(command).fetch().await.unwrap()
 }
 
-/// Polls so often, as the future wants to be polled, and drops it then. Whether it ended.
-async fn polled<F: Future>(future: F, times: usize) -> bool {
+/// Polls so often, as the future wants to be polled, and drops it after a pause, in which what
+/// it has begun goes on. Whether it ended.
+async fn polled<F: Future>(future: F, times: usize, pause: Duration) -> bool {
     let mut future = pin!(future);
     let mut left = times;
-    std::future::poll_fn(|cx: &mut Context<'_>| {
+    let has_ended = std::future::poll_fn(|cx: &mut Context<'_>| {
         if left == 0 {
             return Poll::Ready(false);
         }
         left -= 1;
         future.as_mut().poll(cx).map(|_| true)
-    })
-    .await
+    });
+    let has_ended = has_ended.await;
+    tokio::time::sleep(pause).await;
+    has_ended
 }
 
-/// Trap 21.
+/// Trap 21: before it was sent, while the server has it, and after.
 #[tokio::test]
 async fn dropped_at_every_poll_a_command_leaves_no_reply_to_the_next() {
     let server = RedisServer::start();
+    let proxy = Proxy::to(&server);
+    proxy.set(Faults {
+        delay: Duration::from_millis(4),
+        ..Faults::default()
+    });
     for connections in WAYS {
-        for warm in [false, true] {
-            let mut times = 0;
-            loop {
-                let client = connected(&server.url(), connections);
-                if warm {
-                    echo(&client, "warm").await;
-                }
-                let mine = ::redis::cmd("ECHO").arg("mine").take();
-                let has_ended = polled(client.command(mine).fetch::<String>(), times).await;
-                for next in 0..3 {
-                    let next = format!("next {next}");
-                    assert_eq!(echo(&client, &next).await, next, "{connections:?} {times}");
-                }
-                if has_ended {
-                    break;
-                }
-                times += 1;
+        for is_warm in [false, true] {
+            for pause in [0, 2, 6] {
+                let pause = Duration::from_millis(pause);
+                dropped_at_every_poll(&proxy.url(), connections, is_warm, pause).await;
             }
-            assert!(times > 1, "it was never in the middle");
         }
     }
+}
+
+async fn dropped_at_every_poll(
+    url: &str,
+    connections: Connections,
+    is_warm: bool,
+    pause: Duration,
+) {
+    for times in 0..100 {
+        let client = connected(url, connections);
+        if is_warm {
+            echo(&client, "warm").await;
+        }
+        let mine = ::redis::cmd("ECHO").arg("mine").take();
+        let has_ended = polled(client.command(mine).fetch::<String>(), times, pause).await;
+        for next in 0..3 {
+            let next = format!("next {next}");
+            assert_eq!(echo(&client, &next).await, next, "{connections:?} {times}");
+        }
+        if has_ended {
+            assert!(times > 1, "it was never in the middle");
+            return;
+        }
+    }
+    panic!("it never ends");
 }
 
 /// Trap 21, under load: every reply is its caller's.
@@ -158,7 +177,7 @@ async fn a_command_that_is_dropped_early_costs_no_connection_to_those_that_share
     echo(&client, "warm").await;
     for times in 0..50 {
         let mine = client.command(line("ECHO mine"));
-        polled(mine.fetch::<String>(), 1 + times % 2).await;
+        polled(mine.fetch::<String>(), 1 + times % 2, Duration::ZERO).await;
         echo(&client, "next").await;
     }
     assert_eq!(client.stats().connected, 1);
