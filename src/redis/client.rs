@@ -15,7 +15,7 @@ use super::request::Request;
 use super::rules::{Outages, WhatMayBeRepeated};
 use super::stats::{CountRetries, Counters, RedisStats};
 use super::table::CommandKind;
-use super::wire::Wire;
+use super::wire::{Sent, Wire};
 use super::{Effect, RedisError, health};
 use crate::circuit_breaker::CircuitState;
 use crate::error::Progress;
@@ -352,7 +352,7 @@ impl RedisClient {
         let begun = now();
         let wire = self.own_connection(limit).await?;
         let left = limit.saturating_sub(now().since(begun));
-        let send = || send_on(&wire, job, Duration::MAX, lost);
+        let send = || send_on(&wire, wire.sent_alone(), job, lost);
         send.timeout(left).await
     }
 
@@ -376,7 +376,7 @@ impl RedisClient {
     ) -> Result<Value, RedisError> {
         let line = self.connections().line().await?;
         match line.wire() {
-            Some(wire) => send_on(wire, job, patience, lost).await,
+            Some(wire) => send_on(wire, line.sent(wire, patience), job, lost).await,
             None => unreachable!("a line is handed out when it is made"),
         }
     }
@@ -384,15 +384,14 @@ impl RedisClient {
 
 async fn send_on(
     wire: &Wire,
+    sent: Sent<'_>,
     job: &Job,
-    patience: Duration,
     lost: &AtomicBool,
 ) -> Result<Value, RedisError> {
     let was_lost = lost.swap(true, Ordering::Relaxed);
-    let sent = wire.sent(patience);
     let result = job.send(&mut wire.connection()).await;
-    let took = sent.answered();
-    let result = result.map_err(|error| wire.error(&error, job.may_be_partly_done()).after(took));
+    let partly = job.may_be_partly_done();
+    let result = sent.answered(result.map_err(|error| wire.error(&error, partly)));
     let is_lost = matches!(&result, Err(error) if error.effect() == Effect::Unknown);
     lost.store(was_lost || is_lost, Ordering::Relaxed);
     result

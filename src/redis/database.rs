@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 
-use super::wire::{Dial, Wire};
+use super::wire::{Dial, Sent, Wire};
 use super::{Connections, Effect, RedisError, RedisErrorKind};
 use crate::Error;
 use crate::lazy::Lazy;
@@ -44,6 +44,14 @@ impl Line<'_> {
             Self::Own(wire) => Some(wire),
         }
     }
+
+    /// Something is sent on it.
+    pub(super) fn sent<'w>(&self, wire: &'w Wire, patience: Duration) -> Sent<'w> {
+        match self {
+            Self::Shared(_) => wire.sent(patience),
+            Self::Own(_) => wire.sent_alone(),
+        }
+    }
 }
 
 impl Database {
@@ -69,11 +77,11 @@ impl Database {
         if let Some(pool) = &self.pooled {
             return own(pool).await.map(Line::Own);
         }
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        self.shared[next % self.shared.len()]
-            .get()
-            .await
-            .map(Line::Shared)
+        let slot = match &*self.shared {
+            [only] => only,
+            all => &all[self.next.fetch_add(1, Ordering::Relaxed) % all.len()],
+        };
+        slot.get().await.map(Line::Shared)
     }
 
     /// One that nobody else uses meanwhile.
@@ -159,7 +167,7 @@ impl Manage for Lines {
     }
 
     async fn check(&self, wire: &mut Wire) -> Result<(), RedisError> {
-        ping(wire, Duration::MAX).await
+        ping(wire, wire.sent_alone()).await
     }
 
     /// One that still expects an answer is for nobody else.
@@ -169,10 +177,8 @@ impl Manage for Lines {
 }
 
 /// Asks the server on this connection whether it is there.
-pub(super) async fn ping(wire: &Wire, patience: Duration) -> Result<(), RedisError> {
-    let sent = wire.sent(patience);
+pub(super) async fn ping(wire: &Wire, sent: Sent<'_>) -> Result<(), RedisError> {
     let mut connection: MultiplexedConnection = wire.connection();
     let answer: Result<String, _> = ::redis::cmd("PING").query_async(&mut connection).await;
-    sent.answered();
-    answer.map(drop).map_err(|error| wire.error(&error, false))
+    sent.answered(answer.map(drop).map_err(|error| wire.error(&error, false)))
 }

@@ -137,10 +137,10 @@ impl<'c> Exclusive<'c> {
                 let kind = super::RedisErrorKind::Connection;
                 return Err(RedisError::new(kind, Effect::NotSent, message));
             }
-            let sent = wire.sent(Duration::MAX);
+            let sent = wire.sent_alone();
             let result = job.send(&mut wire.connection()).await;
-            let took = sent.answered();
-            result.map_err(|error| wire.error(&error, job.may_be_partly_done()).after(took))
+            let partly = job.may_be_partly_done();
+            sent.answered(result.map_err(|error| wire.error(&error, partly)))
         };
         let result = if job.needs_own_connection() {
             send.timeout(limit).await

@@ -190,7 +190,10 @@ impl Shared {
         };
         let line = database.line().await?;
         match line.wire() {
-            Some(wire) => ping(wire, self.patience.min(self.health.limit / 2)).await,
+            Some(wire) => {
+                let patience = self.patience.min(self.health.limit / 2);
+                ping(wire, line.sent(wire, patience)).await
+            }
             None => unreachable!("a line is handed out when it is made"),
         }
     }

@@ -12,12 +12,11 @@ const BUCKETS: usize = 32;
 
 /// What a client and all of its handles have done so far.
 ///
-/// The sums hold for a moment at which nothing is under way: what is counted meanwhile may be
-/// in one and not yet in another.
+/// A call counts when it has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisStats {
-    /// Calls that were begun.
+    /// Calls that have ended, in whatever way.
     pub calls: u64,
     /// Those that gave a value.
     pub succeeded: u64,
@@ -92,10 +91,9 @@ fn index(kind: RedisErrorKind) -> usize {
     found.unwrap_or_default()
 }
 
+/// A call that gives a value changes one of them: they are shared by all threads.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    calls: AtomicU64,
-    succeeded: AtomicU64,
     timed_out: AtomicU64,
     refused: AtomicU64,
     cancelled: AtomicU64,
@@ -121,7 +119,6 @@ fn read(count: &AtomicU64) -> u64 {
 impl Counters {
     /// A call begins; dropped before its end, it was cancelled.
     pub(super) fn call(&self) -> Counted<'_> {
-        add(&self.calls);
         Counted {
             counters: self,
             is_over: false,
@@ -145,21 +142,25 @@ impl Counters {
     }
 
     pub(super) fn snapshot(&self) -> RedisStats {
+        let latency = Latency {
+            buckets: std::array::from_fn(|at| read(&self.latency[at])),
+        };
+        let succeeded = latency.buckets.iter().sum();
+        let [timed_out, refused] = [&self.timed_out, &self.refused].map(read);
+        let [cancelled, failed] = [&self.cancelled, &self.failed].map(read);
         RedisStats {
-            calls: read(&self.calls),
-            succeeded: read(&self.succeeded),
-            timed_out: read(&self.timed_out),
-            refused: read(&self.refused),
-            cancelled: read(&self.cancelled),
-            failed: read(&self.failed),
+            calls: succeeded + timed_out + refused + cancelled + failed,
+            succeeded,
+            timed_out,
+            refused,
+            cancelled,
+            failed,
             retries: read(&self.retries),
             connected: read(&self.connected),
             connect_failed: read(&self.connect_failed),
             probes_answered: read(&self.probes_answered),
             probes_failed: read(&self.probes_failed),
-            latency: Latency {
-                buckets: std::array::from_fn(|at| read(&self.latency[at])),
-            },
+            latency,
             errors: std::array::from_fn(|at| read(&self.errors[at])),
         }
     }
@@ -176,10 +177,7 @@ impl Counted<'_> {
         self.is_over = true;
         let counters = self.counters;
         match result {
-            Ok(_) => {
-                add(&counters.succeeded);
-                add(&counters.latency[bucket(took)]);
-            }
+            Ok(_) => add(&counters.latency[bucket(took)]),
             Err(Error::Operation { error, .. }) => {
                 add(&counters.failed);
                 add(&counters.errors[index(error.kind())]);

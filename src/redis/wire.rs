@@ -146,7 +146,8 @@ pub(super) struct Wire {
     connection: MultiplexedConnection,
     driver: JoinHandle<()>,
     seen: Arc<Seen>,
-    /// Commands without an answer, those that were given up included.
+    /// Commands without an answer, those that were given up included; not counted while it is
+    /// shared.
     pending: AtomicUsize,
     given_up: AtomicBool,
 }
@@ -174,9 +175,19 @@ impl Wire {
     /// Something is sent. Dropped before its [end](Sent::answered) it was given up; when that
     /// took as long as `patience` and nothing at all was received meanwhile, so is the wire.
     pub(super) fn sent(&self, patience: Duration) -> Sent<'_> {
+        self.sends(patience, false)
+    }
+
+    /// As [`sent`](Self::sent), by one who has the wire for itself.
+    pub(super) fn sent_alone(&self) -> Sent<'_> {
         self.pending.fetch_add(1, Ordering::Relaxed);
+        self.sends(Duration::MAX, true)
+    }
+
+    fn sends(&self, patience: Duration, is_counted: bool) -> Sent<'_> {
         Sent {
             wire: self,
+            is_counted,
             since: now(),
             received: self.seen.received.load(Ordering::Relaxed),
             patience,
@@ -204,6 +215,7 @@ impl Drop for Wire {
 /// Something that was sent and has no answer yet.
 pub(super) struct Sent<'w> {
     wire: &'w Wire,
+    is_counted: bool,
     since: Instant,
     received: u64,
     patience: Duration,
@@ -211,11 +223,13 @@ pub(super) struct Sent<'w> {
 }
 
 impl Sent<'_> {
-    /// There is an answer, or will never be one. How long it took.
-    pub(super) fn answered(mut self) -> Duration {
+    /// There is an answer, or will never be one.
+    pub(super) fn answered<T>(mut self, answer: Result<T, RedisError>) -> Result<T, RedisError> {
         self.is_over = true;
-        self.wire.pending.fetch_sub(1, Ordering::Relaxed);
-        now().since(self.since)
+        if self.is_counted {
+            self.wire.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+        answer.map_err(|error| error.after(now().since(self.since)))
     }
 }
 
