@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
-use super::client::{RedisClient, Shared};
+use super::client::{Named, RedisClient, Retrying, Shared};
 use super::database::Database;
 use super::redial::Redial;
 use super::rules::{Outages, WhatMayBeRepeated};
@@ -190,7 +190,8 @@ impl RedisClientBuilder {
     pub fn build(self) -> Result<RedisClient, ConfigError> {
         self.check()?;
         let counters = Arc::new(Counters::default());
-        let (address, databases) = self.connect_later(&counters)?;
+        let info = self.usable()?;
+        let databases = self.connect_later(info, &counters)?;
         let breaker = match self.breaker.clone() {
             Some(breaker) => breaker,
             None => default_breaker(self.patience)?,
@@ -207,7 +208,7 @@ impl RedisClientBuilder {
             breaker: breaker.classifier(Outages),
             health: Probe::new(self.probe_every, self.connect_limit),
             counters,
-            address,
+            address: info.addr().to_string().into(),
         };
         Ok(RedisClient::new(Arc::new(shared)))
     }
@@ -241,30 +242,34 @@ impl RedisClientBuilder {
                 "at least 1",
             ));
         }
-        let named = |at: usize, name: &str| self.databases[..at].iter().any(|(n, _)| **n == *name);
-        let mut names = self.databases.iter().enumerate();
-        if names.any(|(at, (name, _))| name.is_empty() || named(at, name)) {
-            return Err(ConfigError::new(
-                "database",
-                Value::Unusable,
-                "a name that no other has",
-            ));
+        let all = self.databases.iter().enumerate();
+        let is_taken = |at: usize, name: &str| {
+            let mut earlier = self.databases[..at].iter();
+            name.is_empty() || earlier.any(|(each, _)| **each == *name)
+        };
+        if all.into_iter().any(|(at, (name, _))| is_taken(at, name)) {
+            let allowed = "a name that no other has";
+            return Err(ConfigError::new("database", Value::Unusable, allowed));
         }
         self.reconnect.check()
     }
 
-    fn connect_later(
-        &self,
-        counters: &Arc<Counters>,
-    ) -> Result<(Box<str>, Vec<(Box<str>, Database)>), ConfigError> {
+    fn usable(&self) -> Result<&ConnectionInfo, ConfigError> {
         let usable = |info: &&ConnectionInfo| {
             matches!(info.addr(), ConnectionAddr::Tcp(..))
                 || cfg!(unix) && matches!(info.addr(), ConnectionAddr::Unix(_))
         };
-        let info = self.info.as_ref().filter(usable).ok_or_else(|| {
+        self.info.as_ref().filter(usable).ok_or_else(|| {
             let allowed = "redis://[user:password@]host[:port][/database] or unix:///path";
             ConfigError::new("url", Value::Unusable, allowed)
-        })?;
+        })
+    }
+
+    fn connect_later(
+        &self,
+        info: &ConnectionInfo,
+        counters: &Arc<Counters>,
+    ) -> Result<Vec<Named>, ConfigError> {
         let first = ("".into(), info.redis_settings().db());
         let all = std::iter::once(&first).chain(&self.databases);
         let databases = all.map(|(name, number)| {
@@ -279,22 +284,10 @@ impl RedisClientBuilder {
             let database = Database::new(&dial, self.connections, self.exclusive)?;
             Ok((name.clone(), database))
         });
-        let databases: Result<_, ConfigError> = databases.collect();
-        Ok((info.addr().to_string().into(), databases?))
+        databases.collect()
     }
 
-    fn retrying(
-        &self,
-        counters: &Arc<Counters>,
-    ) -> Result<
-        Pipeline<
-            crate::policy::Stack<
-                crate::policy::Identity,
-                Retry<Backoff, WhatMayBeRepeated, CountRetries>,
-            >,
-        >,
-        ConfigError,
-    > {
+    fn retrying(&self, counters: &Arc<Counters>) -> Result<Retrying, ConfigError> {
         let retry = Retry::builder()
             .max_attempts(self.max_attempts)
             .backoff(self.backoff)

@@ -59,7 +59,7 @@ impl<'c> Exclusive<'c> {
         command: Cmd,
     ) -> Result<T, Error<RedisError>> {
         let kind = profile(&command).kind;
-        let job = self.job(Job::command(command))?;
+        let job = allowed(Job::command(command))?;
         self.run(job, kind, state_after).await
     }
 
@@ -92,18 +92,6 @@ impl<'c> Exclusive<'c> {
             |_, has_state| has_state
         };
         self.run(job, kind, after).await
-    }
-
-    fn job(&self, job: Job) -> Result<Job, Error<RedisError>> {
-        let name = job.name();
-        let is_known = !job.profile().stateful
-            || matches!(&*name, "WATCH" | "UNWATCH" | "MULTI" | "EXEC" | "DISCARD");
-        if is_known && !name.is_empty() {
-            Ok(job)
-        } else {
-            let message = "no connection of this client can do this";
-            Err(Error::operation(RedisError::usage(message)))
-        }
     }
 
     async fn run<T: FromRedisValue>(
@@ -150,10 +138,23 @@ impl<'c> Exclusive<'c> {
         let took = now().since(begun);
         let result = result.map_err(|error| {
             let is_lost = is_sent && error.is_timed_out();
-            super::client::honest(error, is_lost, took)
+            super::call::honest(error, is_lost, took)
         });
         counted.ended(&result, took);
         result
+    }
+}
+
+/// Refuses what would make this another kind of connection.
+fn allowed(job: Job) -> Result<Job, Error<RedisError>> {
+    let name = job.name();
+    let is_known = !job.profile().stateful
+        || matches!(&*name, "WATCH" | "UNWATCH" | "MULTI" | "EXEC" | "DISCARD");
+    if is_known && !name.is_empty() {
+        Ok(job)
+    } else {
+        let message = "no connection of this client can do this";
+        Err(Error::operation(RedisError::usage(message)))
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod bound;
 mod builder;
+mod call;
 mod client;
 mod commands;
 mod database;

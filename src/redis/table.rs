@@ -104,7 +104,8 @@ fn of(name: &str, rest: &[&[u8]]) -> Profile {
         | "INFO" | "LASTSAVE" | "ROLE" | "RANDOMKEY" | "OBJECT" | "DUMP" | "LCS"
         | "SRANDMEMBER" | "HRANDFIELD" | "ZRANDMEMBER" | "GEOPOS" | "GEODIST" | "GEOHASH"
         | "XINFO" | "XPENDING" | "COMMAND" => READ,
-        "SCAN" | "HSCAN" | "SSCAN" | "ZSCAN" | "KEYS" | "HGETALL" | "HKEYS" | "HVALS"
+        "XREAD" if has(rest, "BLOCK") => plain(CommandKind::Blocking, true),
+        "SCAN" | "XREAD" | "HSCAN" | "SSCAN" | "ZSCAN" | "KEYS" | "HGETALL" | "HKEYS" | "HVALS"
         | "SMEMBERS" | "SDIFF" | "SINTER" | "SUNION" | "SINTERCARD" | "LRANGE" | "ZRANGE"
         | "ZREVRANGE" | "ZRANGEBYSCORE" | "ZREVRANGEBYSCORE" | "ZRANGEBYLEX" | "ZDIFF"
         | "ZREVRANGEBYLEX" | "ZINTER" | "ZUNION" | "ZINTERCARD" | "XRANGE" | "XREVRANGE"
@@ -119,8 +120,6 @@ fn of(name: &str, rest: &[&[u8]]) -> Profile {
         "EVAL_RO" | "EVALSHA_RO" | "FCALL_RO" => plain(CommandKind::Script, true),
         "BLPOP" | "BRPOP" | "BLMOVE" | "BRPOPLPUSH" | "BLMPOP" | "BZPOPMIN" | "BZPOPMAX"
         | "BZMPOP" | "WAIT" | "WAITAOF" => BLOCKING,
-        "XREAD" if has(rest, "BLOCK") => plain(CommandKind::Blocking, true),
-        "XREAD" => SCAN,
         "XREADGROUP" if has(rest, "BLOCK") => BLOCKING,
         "SCRIPT" if starts(rest, "EXISTS") => READ,
         "SCRIPT" if starts(rest, "LOAD") => WRITE_AGAIN,

@@ -1,4 +1,5 @@
 //! The Redis adapter with a real server.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
 #[path = "../support/redis_server.rs"]
 mod redis_server;
