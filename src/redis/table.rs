@@ -65,10 +65,11 @@ pub(super) fn profile(command: &Cmd) -> Profile {
     let Some(name) = words.next() else {
         return WRITE;
     };
-    let rest: Vec<&[u8]> = words.collect();
     let mut buffer = [0; 24];
     match upper(name, &mut buffer) {
-        Some(name) => of(name, &rest),
+        // What is sent most needs no look at its arguments.
+        Some("GET" | "MGET" | "EXISTS") => READ,
+        Some(name) => of(name, &words.collect::<Vec<_>>()),
         None => WRITE,
     }
 }
@@ -96,14 +97,15 @@ fn upper<'b>(word: &[u8], buffer: &'b mut [u8; 24]) -> Option<&'b str> {
 
 fn of(name: &str, rest: &[&[u8]]) -> Profile {
     match name {
-        "GET" | "MGET" | "EXISTS" | "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME" | "TYPE"
-        | "STRLEN" | "GETRANGE" | "SUBSTR" | "GETBIT" | "BITCOUNT" | "BITPOS" | "HGET"
-        | "HMGET" | "HEXISTS" | "HLEN" | "HSTRLEN" | "LLEN" | "LINDEX" | "LPOS" | "SCARD"
-        | "SISMEMBER" | "SMISMEMBER" | "ZCARD" | "ZCOUNT" | "ZLEXCOUNT" | "ZRANK" | "ZREVRANK"
-        | "ZSCORE" | "ZMSCORE" | "XLEN" | "PFCOUNT" | "PING" | "ECHO" | "TIME" | "DBSIZE"
-        | "INFO" | "LASTSAVE" | "ROLE" | "RANDOMKEY" | "OBJECT" | "DUMP" | "LCS"
-        | "SRANDMEMBER" | "HRANDFIELD" | "ZRANDMEMBER" | "GEOPOS" | "GEODIST" | "GEOHASH"
-        | "XINFO" | "XPENDING" | "COMMAND" => READ,
+        "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME" | "TYPE" | "STRLEN" | "GETRANGE"
+        | "SUBSTR" | "GETBIT" | "BITCOUNT" | "BITPOS" | "HGET" | "HMGET" | "HEXISTS" | "HLEN"
+        | "HSTRLEN" | "LLEN" | "LINDEX" | "LPOS" | "SCARD" | "SISMEMBER" | "SMISMEMBER"
+        | "ZCARD" | "ZCOUNT" | "ZLEXCOUNT" | "ZRANK" | "ZREVRANK" | "ZSCORE" | "ZMSCORE"
+        | "XLEN" | "PFCOUNT" | "PING" | "ECHO" | "TIME" | "DBSIZE" | "INFO" | "LASTSAVE"
+        | "ROLE" | "RANDOMKEY" | "OBJECT" | "DUMP" | "LCS" | "SRANDMEMBER" | "HRANDFIELD"
+        | "ZRANDMEMBER" | "GEOPOS" | "GEODIST" | "GEOHASH" | "XINFO" | "XPENDING" | "COMMAND" => {
+            READ
+        }
         "XREAD" if has(rest, "BLOCK") => plain(CommandKind::Blocking, true),
         "SCAN" | "XREAD" | "HSCAN" | "SSCAN" | "ZSCAN" | "KEYS" | "HGETALL" | "HKEYS" | "HVALS"
         | "SMEMBERS" | "SDIFF" | "SINTER" | "SUNION" | "SINTERCARD" | "LRANGE" | "ZRANGE"

@@ -111,7 +111,7 @@ async fn what_adds_up_is_sent_once_when_its_answer_is_lost_and_what_does_not_aga
             (last.kind(), last.effect()),
             (RedisErrorKind::Connection, Effect::Unknown)
         );
-        assert_eq!(last.advice().contains("look"), true);
+        assert!(last.advice().contains("look"));
         assert_eq!(server.ask("GET n"), "$1\r\n1");
 
         lose(false);

@@ -6,10 +6,10 @@ use mainstay::redis::{Connections, RedisClient};
 
 use crate::redis_server::RedisServer;
 
-const CALLS: usize = 20_000;
+const CALLS: u32 = 20_000;
 
 /// Nanoseconds a call, by so many callers at once.
-async fn measured<F, Fut>(callers: usize, call: F) -> f64
+async fn measured<F, Fut>(callers: u32, call: F) -> f64
 where
     F: Fn() -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -28,10 +28,10 @@ where
     for task in tasks {
         task.await.unwrap();
     }
-    begun.elapsed().as_secs_f64() * 1e9 / CALLS as f64
+    begun.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS)
 }
 
-async fn ours(client: RedisClient, callers: usize) -> f64 {
+async fn ours(client: RedisClient, callers: u32) -> f64 {
     measured(callers, move || {
         let client = client.clone();
         async move {

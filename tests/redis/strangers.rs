@@ -21,10 +21,10 @@ async fn stranger(greeting: usize, answer: &'static [u8], closes: bool) -> Strin
                 let mut asked = [0; 4096];
                 // The set-up of a connection is two commands.
                 for _ in 0..greeting {
-                    stream.read(&mut asked).await?;
+                    let _asked = stream.read(&mut asked).await?;
                     stream.write_all(b"+OK\r\n+OK\r\n").await?;
                 }
-                stream.read(&mut asked).await?;
+                let _asked = stream.read(&mut asked).await?;
                 stream.write_all(answer).await?;
                 if !closes {
                     while stream.read(&mut asked).await? > 0 {}
