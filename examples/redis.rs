@@ -33,6 +33,11 @@ impl Drop for Server {
     }
 }
 
+fn free_port() -> std::io::Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port())
+}
+
 async fn greet(redis: &RedisClient) {
     let begun = Instant::now();
     let greeting = redis.get_or("greeting", "hello (default)".to_owned()).await;
@@ -87,20 +92,14 @@ async fn outage(redis: &RedisClient, server: Server) -> Result<Server, Box<dyn E
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let given = std::env::var("REDIS_URL").ok();
-    let server = match &given {
-        Some(_) => None,
-        None => {
-            let port = std::net::TcpListener::bind("127.0.0.1:0")?
-                .local_addr()?
-                .port();
-            let Ok(server) = Server::start(port) else {
-                println!(
-                    "there is no redis-server here, and REDIS_URL is not set: nothing to show"
-                );
-                return Ok(());
-            };
-            Some(server)
-        }
+    let server = if given.is_some() {
+        None
+    } else {
+        let Ok(server) = Server::start(free_port()?) else {
+            println!("there is no redis-server here, and REDIS_URL is not set: nothing to show");
+            return Ok(());
+        };
+        Some(server)
     };
     let port = server.as_ref().map_or(0, |server| server.port);
     let url = given.unwrap_or_else(|| format!("redis://127.0.0.1:{port}"));
