@@ -277,7 +277,7 @@ async fn each_kind_has_its_own_time_limit() {
     let server = RedisServer::start();
     let client = RedisClient::builder(server.url())
         .limits(Duration::from_secs(20))
-        .limit(CommandKind::Script, Duration::from_millis(50))
+        .limit(CommandKind::Script, Duration::from_millis(300))
         .build()
         .unwrap();
     client.ping().await.unwrap();

@@ -97,6 +97,7 @@ async fn what_makes_replies_uncountable_is_refused_here_too() {
 async fn a_blocking_command_has_the_time_it_asks_for_and_is_not_slow() {
     let server = RedisServer::start();
     let client = RedisClient::builder(server.url())
+        .no_probe()
         .limits(Duration::from_millis(600))
         .patience(Duration::from_millis(100))
         .build()
@@ -121,7 +122,7 @@ async fn one_who_waits_for_a_connection_of_his_own_has_a_time_limit() {
     let server = RedisServer::start();
     let client = RedisClient::builder(server.url())
         .exclusive_connections(1)
-        .limits(Duration::from_millis(50))
+        .limits(Duration::from_millis(300))
         .build()
         .unwrap();
     let held = client.exclusive().await.unwrap();

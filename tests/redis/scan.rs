@@ -96,11 +96,11 @@ async fn a_reader_that_is_slow_uses_up_the_same_deadline() {
 async fn a_batch_has_one_time_limit_however_many_commands_it_holds() {
     let server = RedisServer::start();
     let client = RedisClient::builder(server.url())
-        .limits(Duration::from_millis(100))
+        .limits(Duration::from_millis(300))
         .build()
         .unwrap();
     client.ping().await.unwrap();
-    server.sleep(Duration::from_millis(600));
+    server.sleep(Duration::from_millis(2500));
     let mut batch = ::redis::pipe();
     (0..1000).for_each(|n| {
         batch.incr("n", n).ignore();
@@ -108,5 +108,5 @@ async fn a_batch_has_one_time_limit_however_many_commands_it_holds() {
     let begun = Instant::now();
     let error = client.batch(batch).fetch::<()>().await.unwrap_err();
     assert!(error.is_timed_out() && may_have_acted(&error), "{error}");
-    assert!(begun.elapsed() < Duration::from_millis(400));
+    assert!(begun.elapsed() < Duration::from_secs(2));
 }
