@@ -129,7 +129,49 @@ pub(super) fn honest(error: Error<RedisError>, lost: bool, took: Duration) -> Er
         return error;
     }
     let unanswered = RedisError::unanswered().after(took);
-    let error = error.map(|error| error.with_effect(Effect::Unknown));
+    let error = error.map(|error| match error.effect() {
+        Effect::Done => error,
+        _ => error.with_effect(Effect::Unknown),
+    });
     // It stays where there is no error of an earlier attempt.
     error.after(Progress::new(0, Some(unanswered)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Refusal;
+    use crate::redis::{RedisErrorKind, may_have_acted};
+
+    fn refused() -> RedisError {
+        RedisError::new(RedisErrorKind::Connection, Effect::NotSent, "refused")
+    }
+
+    #[test]
+    fn one_lost_answer_makes_the_whole_call_uncertain() {
+        for error in [
+            Error::operation(refused()),
+            Error::timed_out(Duration::from_secs(1)),
+            Error::timed_out(Duration::from_secs(1)).after(Progress::new(1, Some(refused()))),
+            Error::refused(Refusal::other("closed")),
+        ] {
+            let attempts = error.attempts();
+            assert!(!may_have_acted(&error));
+            assert!(!may_have_acted(&honest(
+                error.clone(),
+                false,
+                Duration::ZERO
+            )));
+            let error = honest(error, true, Duration::ZERO);
+            assert!(may_have_acted(&error), "{error}");
+            assert_eq!(error.attempts(), attempts);
+        }
+    }
+
+    #[test]
+    fn what_was_done_for_certain_stays_so() {
+        let done = RedisError::conversion(&"no number");
+        let error = honest(Error::operation(done), true, Duration::ZERO);
+        assert_eq!(error.last().map(RedisError::effect), Some(Effect::Done));
+    }
 }

@@ -5,6 +5,9 @@
 //! commands it takes. `bound` keeps replies within their limit, `wire` knows when a connection
 //! is not to be used any more, `table` what may be repeated, `redial` when to connect again,
 //! `health` when an open breaker may close.
+//!
+//! It is for one server: there is no cluster, no sentinel, no TLS (put a tunnel in front), and
+//! no publish and subscribe.
 
 mod bound;
 mod builder;
