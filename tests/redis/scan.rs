@@ -13,7 +13,7 @@ const KEYS: usize = 100_000;
 
 async fn filled(server: &RedisServer) -> RedisClient {
     let client = RedisClient::builder(server.url())
-        .limits(Duration::from_secs(20))
+        .limits(4 * crate::BOUND)
         .build()
         .unwrap();
     for part in 0..10 {
