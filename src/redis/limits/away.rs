@@ -1,5 +1,6 @@
 //! What happens while Redis cannot be asked: the choice, and the state that knows when.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::config::ConfigError;
@@ -45,6 +46,31 @@ impl WhenAway {
             }
             Self::Refuse | Self::Allow | Self::Local { .. } => Ok(()),
         }
+    }
+}
+
+/// How calls were decided while Redis was away: counts for people to read.
+#[derive(Debug, Default)]
+pub(super) struct Without {
+    allowed: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Without {
+    // Relaxed: nothing is decided by them.
+    pub(super) fn count(&self, allowed: Option<bool>) {
+        let count = match allowed {
+            Some(true) => &self.allowed,
+            Some(false) => &self.refused,
+            None => return,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were allowed, and how many refused.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.allowed), read(&self.refused))
     }
 }
 

@@ -34,12 +34,7 @@ pub(super) trait Brain: fmt::Debug + Send + 'static {
     type News: Default + Send;
 
     fn step(&mut self, now: Instant, news: &mut Self::News) -> Step;
-    fn answered(
-        &mut self,
-        now: Instant,
-        answer: Result<&[i64], Failure>,
-        news: &mut Self::News,
-    );
+    fn answered(&mut self, now: Instant, answer: Result<&[i64], Failure>, news: &mut Self::News);
     /// The task has ended with things left to do: its runtime has shut down.
     fn stopped(&mut self, now: Instant, news: &mut Self::News);
     fn tell(news: Self::News, driver: &Arc<Driver<Self>>)
@@ -157,9 +152,7 @@ async fn within(mut asked: Asked, span: Duration) -> Result<Vec<i64>, Failure> {
         if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
             return Poll::Ready(answer);
         }
-        timer
-            .poll_until(until, cx)
-            .map(|()| Err(Failure::TimedOut))
+        timer.poll_until(until, cx).map(|()| Err(Failure::TimedOut))
     })
     .await
 }

@@ -28,14 +28,22 @@ pub(super) struct Quota {
 impl Quota {
     pub(super) fn new(permits: u32, per: Duration, burst: u32) -> Result<Self, ConfigError> {
         if permits == 0 {
-            return Err(ConfigError::new("rate", permits, "at least 1 permit in a period"));
+            return Err(ConfigError::new(
+                "rate",
+                permits,
+                "at least 1 permit in a period",
+            ));
         }
         if burst == 0 {
             return Err(ConfigError::new("burst", burst, "at least 1"));
         }
         let nanos = u64::try_from(per.as_nanos()).unwrap_or(0);
         if nanos == 0 {
-            return Err(ConfigError::new("rate", per, "over a period from 1 ns to 584 years"));
+            return Err(ConfigError::new(
+                "rate",
+                per,
+                "over a period from 1 ns to 584 years",
+            ));
         }
         let unit = u64::from(permits) * 1000;
         let shared = gcd(nanos, unit);
@@ -48,7 +56,11 @@ impl Quota {
         };
         let fills = u128::from(burst) * u128::from(quota.parts) / u128::from(quota.unit);
         if fills > u128::from(MOST) {
-            return Err(ConfigError::new("burst", burst, "what comes in 71 years at most"));
+            return Err(ConfigError::new(
+                "burst",
+                burst,
+                "what comes in 71 years at most",
+            ));
         }
         Ok(quota)
     }
@@ -109,8 +121,20 @@ mod tests {
     fn a_permit_costs_its_part_of_the_period_to_the_fraction() {
         let third = Quota::new(3, SECOND, 3).unwrap();
         assert_eq!(third.unit(), 3);
-        assert_eq!(third.cost(1), Cost { micros: 333_333, part: 1 });
-        assert_eq!(third.cost(3), Cost { micros: 1_000_000, part: 0 });
+        assert_eq!(
+            third.cost(1),
+            Cost {
+                micros: 333_333,
+                part: 1
+            }
+        );
+        assert_eq!(
+            third.cost(3),
+            Cost {
+                micros: 1_000_000,
+                part: 0
+            }
+        );
         assert_eq!(third.time_for(1), Duration::from_micros(333_334));
         let fast = Quota::new(1000, Duration::from_nanos(7), 5).unwrap();
         let seven = fast.cost(1);
@@ -123,7 +147,10 @@ mod tests {
         assert!(Quota::new(u32::MAX, day, u32::MAX).is_ok());
         assert_eq!(Quota::new(1, day, u32::MAX).unwrap_err().field(), "burst");
         assert_eq!(Quota::new(0, day, 1).unwrap_err().field(), "rate");
-        assert_eq!(Quota::new(1, Duration::ZERO, 1).unwrap_err().field(), "rate");
+        assert_eq!(
+            Quota::new(1, Duration::ZERO, 1).unwrap_err().field(),
+            "rate"
+        );
         assert_eq!(Quota::new(1, Duration::MAX, 1).unwrap_err().field(), "rate");
         assert_eq!(Quota::new(1, day, 0).unwrap_err().field(), "burst");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::away::{Presence, WhenAway};
+use super::super::away::{Presence, WhenAway, Without};
 use super::super::driver::Driver;
 use super::super::quota::Quota;
 use super::super::source::Source;
@@ -120,6 +120,7 @@ impl SharedRateLimiterBuilder {
         Ok(SharedRateLimiter {
             driver: Driver::new(state, self.source, self.ask_within),
             local: local(&quota, self.when_away)?,
+            without: Without::default().into(),
             limits: Limits {
                 when_away: self.when_away,
                 permits: self.permits,

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::SharedRateLimiter;
 use super::state::{Answer, Entered};
+use super::{SharedRateLimiter, WhenAway};
 use crate::error::Refusal;
 use crate::policy::{self, Admission, CallContext, End, Gate, Judge};
 use crate::rate_limit::{RateLimiter, RateLimiterTicket, RateLimiterWait};
@@ -207,7 +207,6 @@ impl SharedRateLimiter {
         call: &CallContext<'_>,
         until: Instant,
     ) -> Admission<Option<RateLimiterTicket>> {
-        use super::WhenAway;
         let decided = match (self.limits.when_away, self.local_share()) {
             (WhenAway::Allow, _) => Admission::Admitted(None),
             (WhenAway::Local { .. }, Some(local)) => match local.admit(&call.until(until)) {
@@ -217,7 +216,7 @@ impl SharedRateLimiter {
             },
             (WhenAway::Refuse | WhenAway::Local { .. }, _) => Admission::Refused(scripts::AWAY),
         };
-        self.count_without(match &decided {
+        self.without.count(match &decided {
             Admission::Admitted(_) => Some(true),
             Admission::Refused(_) => Some(false),
             Admission::Wait => None,
@@ -237,7 +236,7 @@ impl SharedRateLimiter {
         };
         let polled = local.poll_admit(place, &call.until(until), cx);
         polled.map(|answer| {
-            self.count_without(Some(answer.is_ok()));
+            self.without.count(Some(answer.is_ok()));
             answer.map(|_ticket| Go::In)
         })
     }

@@ -10,7 +10,6 @@ mod state;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -18,7 +17,7 @@ use tokio::sync::oneshot;
 pub use builder::SharedRateLimiterBuilder;
 pub use gate::{SharedRateLimiterAcquire, SharedRateLimiterTicket, SharedRateLimiterWait};
 
-use super::away::{Failure, Look, WhenAway};
+use super::away::{Failure, Look, WhenAway, Without};
 use super::driver::{Brain, Driver, Step};
 use crate::error::Refusal;
 use crate::rate_limit::RateLimiter;
@@ -122,13 +121,6 @@ struct Limits {
     when_away: WhenAway,
     permits: u32,
     max_wait: Duration,
-}
-
-/// How calls were decided while Redis was away.
-#[derive(Debug, Default)]
-struct Without {
-    allowed: AtomicU64,
-    refused: AtomicU64,
 }
 
 /// What one process knows of a shared limiter at one moment.
@@ -249,27 +241,6 @@ impl SharedRateLimiter {
                 true
             }
         }
-    }
-
-    fn count_without(&self, allowed: Option<bool>) {
-        self.without.count(allowed);
-    }
-}
-
-impl Without {
-    /// Counts for people to read: nothing is decided by them.
-    fn count(&self, allowed: Option<bool>) {
-        let count = match allowed {
-            Some(true) => &self.allowed,
-            Some(false) => &self.refused,
-            None => return,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn counts(&self) -> (u64, u64) {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (read(&self.allowed), read(&self.refused))
     }
 }
 

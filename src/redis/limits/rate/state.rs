@@ -135,7 +135,11 @@ impl<W> State<W> {
     /// When the permits of a newcomer would be there, at the earliest.
     fn due_behind(&self, permits: u32) -> Option<Instant> {
         let (_, due) = self.due?;
-        let behind = self.line.iter().skip(1).map(|waiter| u64::from(waiter.permits));
+        let behind = self
+            .line
+            .iter()
+            .skip(1)
+            .map(|waiter| u64::from(waiter.permits));
         let permits = behind.sum::<u64>() + u64::from(permits);
         Some(due.saturating_add(self.quota.time_for(permits)))
     }
@@ -225,7 +229,11 @@ impl<W> State<W> {
         for (nth, (&(id, permits), wait)) in asked.iter().zip(reply.waits()).enumerate() {
             let Some(place) = self.place(id) else {
                 // It has left meanwhile. What was taken for it is for those behind it.
-                spare += if wait.is_zero() { u64::from(permits) } else { 0 };
+                spare += if wait.is_zero() {
+                    u64::from(permits)
+                } else {
+                    0
+                };
                 continue;
             };
             if wait.is_zero() {

@@ -140,7 +140,11 @@ impl<L: Clone> Leases<L> {
     /// When there will be something to do; never, if there is nothing left.
     pub(super) fn next(&self) -> Instant {
         let quiet = self.quiet_until.unwrap_or(Instant::from_nanos(0));
-        let returns = if self.returns.is_empty() { Instant::NEVER } else { quiet };
+        let returns = if self.returns.is_empty() {
+            Instant::NEVER
+        } else {
+            quiet
+        };
         let held = self.held.values();
         let renewals = held.map(|held| held.renew_at.max(quiet).min(held.ends));
         renewals.fold(returns, Instant::min)

@@ -13,13 +13,20 @@ use crate::time::Instant;
 /// How many calls one question is for.
 const BATCH: usize = 64;
 
+/// How many calls more than the queue holds may wait for the answer whether there is room.
+const UNANSWERED: usize = 1024;
+
 /// How long a claim lives, in polls: a process that is that late has lost its turn.
 const PATIENCE: u32 = 8;
 
 /// What became of a call. `L` tells the holder of a lease about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer<L> {
-    Granted { serial: u64, fence: u64, life: L },
+    Granted {
+        serial: u64,
+        fence: u64,
+        life: L,
+    },
     Full,
     /// Redis did not answer.
     Away,
@@ -165,9 +172,10 @@ impl<W, L: Clone> State<W, L> {
         if weight == 0 && self.line.is_empty() {
             return Entered::Free;
         }
-        // Whoever has asked and waits for the next time to do so is first.
-        let in_vain = !waits && self.poll_at.is_some();
-        if in_vain || (waits && self.line.len() >= self.settings.max_queue.saturating_add(BATCH)) {
+        let queue = self.settings.max_queue;
+        // Once the first one has asked in vain, all others queue behind it.
+        let in_vain = self.poll_at.is_some() && (!waits || self.line.len() >= queue);
+        if in_vain || self.line.len() >= queue.saturating_add(UNANSWERED) {
             return self.full();
         }
         let id = self.next;
@@ -227,7 +235,9 @@ impl<W, L: Clone> State<W, L> {
             self.settings.me.clone(),
             self.leases.length().as_micros().to_string(),
             self.settings.slots.to_string(),
-            (self.settings.poll_every * PATIENCE).as_micros().to_string(),
+            (self.settings.poll_every * PATIENCE)
+                .as_micros()
+                .to_string(),
             returns.len().to_string(),
             due.len().to_string(),
             asking.len().to_string(),
@@ -273,6 +283,8 @@ impl<W, L: Clone> State<W, L> {
         let Some(asked) = self.asked.take() else {
             return;
         };
+        // What has run out while it was being renewed was lost, and stays so.
+        self.leases.lapse(now, &mut news.lives);
         match answer.and_then(|words| Reply::read(words, &asked)) {
             Ok(reply) => self.heard(now, asked, &reply, news),
             Err(failure) => self.unheard(now, asked, failure, news),
@@ -296,7 +308,7 @@ impl<W, L: Clone> State<W, L> {
             match token.unsigned_abs() {
                 0 if waits => self.poll_again(now, each.id),
                 0 => self.tell_full(each.id, news),
-                fence => self.grant(each, fence, asked.sent, news),
+                fence => self.grant(each, fence, asked.sent, now, news),
             }
         }
         self.refuse_who_does_not_wait(news);
@@ -316,17 +328,28 @@ impl<W, L: Clone> State<W, L> {
         }
     }
 
-    /// A lease for one that has left meanwhile is given back.
-    fn grant(&mut self, each: Asking, fence: u64, sent: Instant, news: &mut News<W, L>) {
+    /// A lease for one that has left meanwhile is given back. So is one that has run out on
+    /// its way, when this process was stopped for so long; who waits for it asks again.
+    fn grant(
+        &mut self,
+        each: Asking,
+        fence: u64,
+        sent: Instant,
+        now: Instant,
+        news: &mut News<W, L>,
+    ) {
         let Asking {
             id,
             serial,
             name,
             weight,
         } = each;
-        let Some(waiter) = self.place(id).and_then(|place| self.line.remove(place)) else {
-            let until = sent.saturating_add(self.leases.length());
-            return self.leases.to_return(name, until);
+        let until = sent.saturating_add(self.leases.length());
+        let place = self.place(id).filter(|_| until > now);
+        let Some(waiter) = place.and_then(|place| self.line.remove(place)) else {
+            return self
+                .leases
+                .to_return(name, now.saturating_add(self.leases.length()));
         };
         self.tally.granted += 1;
         let lease = Lease {
@@ -369,7 +392,10 @@ impl<W, L: Clone> State<W, L> {
         }
         self.leases.failed(now);
         (self.claimed, self.poll_at) = (false, None);
-        let gone = self.line.drain(..).map(|waiter| (waiter.whom, Answer::Away));
+        let gone = self
+            .line
+            .drain(..)
+            .map(|waiter| (waiter.whom, Answer::Away));
         news.answers.extend(gone);
     }
 
@@ -389,7 +415,8 @@ impl<W, L: Clone> State<W, L> {
         }
         (self.claimed, self.poll_at) = (false, None);
         self.presence.given_up();
-        news.left.extend(self.line.drain(..).map(|waiter| waiter.whom));
+        news.left
+            .extend(self.line.drain(..).map(|waiter| waiter.whom));
     }
 }
 
