@@ -70,7 +70,15 @@ impl Gate for SharedBulkhead {
             let polled = match &mut wait.stage {
                 Stage::New => self.begin(now, call),
                 Stage::Asked { .. } => self.poll_answer(wait, since, call, cx),
-                Stage::Local(place) => self.poll_local(place, since, call, cx),
+                Stage::Local(place) => {
+                    // It leaves the limit of the wait to whoever gives it a deadline.
+                    if wait.timer.poll_until(self.until(since), cx).is_ready() {
+                        self.leave(wait);
+                        full(now.since(since))
+                    } else {
+                        self.poll_local(place, since, call, cx)
+                    }
+                }
                 Stage::Ended => panic!("polled after it was ready"),
             };
             match polled {
