@@ -142,6 +142,7 @@ impl Presence {
         self.away.is_some_and(|away| away.probing)
     }
 
+    #[cfg(test)]
     pub(super) fn is_away(&self) -> bool {
         self.away.is_some()
     }
