@@ -2,6 +2,7 @@
 
 mod bulkhead;
 mod lease_model;
+mod overhead;
 mod processes;
 mod rate;
 mod take_model;

@@ -313,11 +313,16 @@ struct World {
 impl World {
     fn hear(&mut self, news: News<u32, u32>) -> Result<(), TestCaseError> {
         for (whom, life) in news.lives {
-            if let (Life::Lost, Some(lost)) = (life, self.held.remove(&whom)) {
-                prop_assert!(lost.2 <= self.now, "the server had room for it");
-            } else if let Life::Until(until) = life {
-                let held = self.held.entry(whom).or_default();
-                held.2 = until.as_nanos() / 1_000_000;
+            match life {
+                Life::Until(until) => {
+                    let held = self.held.entry(whom).or_default();
+                    held.2 = until.as_nanos() / 1_000_000;
+                }
+                Life::Lost => {
+                    let lost = self.held.remove(&whom);
+                    let over = lost.is_none_or(|lost| lost.2 <= self.now);
+                    prop_assert!(over, "the server had room for it");
+                }
             }
         }
         for (whom, answer) in news.answers {
