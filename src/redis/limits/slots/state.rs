@@ -349,7 +349,7 @@ impl<W, L: Clone> State<W, L> {
         let Some(waiter) = place.and_then(|place| self.line.remove(place)) else {
             return self
                 .leases
-                .to_return(name, now.saturating_add(self.leases.length()));
+                .must_return(name, now.saturating_add(self.leases.length()));
         };
         self.tally.granted += 1;
         let lease = Lease {
@@ -404,7 +404,7 @@ impl<W, L: Clone> State<W, L> {
         self.leases.put_back(asked.returns);
         let until = now.saturating_add(self.leases.length());
         for each in asked.asking {
-            self.leases.to_return(each.name, until);
+            self.leases.must_return(each.name, until);
         }
     }
 
