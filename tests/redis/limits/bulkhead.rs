@@ -134,8 +134,8 @@ async fn leases_come_back_to_a_server_that_has_forgotten_them() {
     // Where others were faster, it is lost, and never are there more than the slots.
     server.ask("FLUSHALL");
     let third = bulkhead(&server, 2, 600 * MILLI);
-    let taken = third.try_acquire(1).await.unwrap();
-    assert!(taken.fencing_token() > next.fencing_token());
+    let faster = third.try_acquire(1).await.unwrap();
+    assert!(faster.fencing_token() > next.fencing_token());
     tokio::time::timeout(5 * SECOND, next.lost()).await.unwrap();
     assert_eq!(leases(&server), ":1");
 }

@@ -188,17 +188,19 @@ fn the_script_does_what_the_model_does() {
             let mut had: Vec<Vec<(String, i64)>> = vec![Vec::new(); 3];
             let mut names = 0;
             for op in ops {
-                let Op::Ask(who, back, renewed, asked) = op else {
-                    match op {
-                        Op::Pass(span) => clock += span,
-                        _ => {
-                            model = Model::default();
-                            real.lose("leases");
-                            real.lose("book");
-                            forgot_at = highest;
-                        }
+                let (who, back, renewed, asked) = match op {
+                    Op::Ask(who, back, renewed, asked) => (who, back, renewed, asked),
+                    Op::Pass(span) => {
+                        clock += span;
+                        continue;
                     }
-                    continue;
+                    Op::Forget => {
+                        model = Model::default();
+                        real.lose("leases");
+                        real.lose("book");
+                        forgot_at = highest;
+                        continue;
+                    }
                 };
                 let mine = &mut had[usize::from(who)];
                 let mut question = Question::default();

@@ -39,13 +39,13 @@ async fn what_a_call_costs() {
     let lease = timed(|| async { drop(slots.try_acquire(1).await.unwrap()) }).await;
     let begun = Instant::now();
     let crowd = (0..CALLS).map(|_| rate.try_acquire(1));
-    let served = futures_util::future::join_all(crowd).await;
+    let answers = futures_util::future::join_all(crowd).await;
     let crowd = begun.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS);
     println!("EXISTS {get:.1} us, empty script {script:.1} us");
     println!("rate limiter {take:.1} us, in a crowd {crowd:.2} us; bulkhead {lease:.1} us");
     println!(
         "{} of {} in the crowd",
-        served.iter().filter(|each| each.is_ok()).count(),
+        answers.iter().filter(|each| each.is_ok()).count(),
         CALLS
     );
 }

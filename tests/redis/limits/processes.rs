@@ -132,6 +132,8 @@ async fn hammer(url: &str, numbers: &[u64]) {
         .rate(u32::try_from(rate).unwrap(), SECOND)
         .burst(u32::try_from(burst).unwrap())
         .when_away(choice)
+        // On a busy machine too, only a server that is gone is away.
+        .ask_within(5 * SECOND)
         .probe_every(20 * MILLI)
         .build()
         .unwrap();
@@ -175,6 +177,7 @@ async fn crowd(url: &str, numbers: &[u64]) {
         .max_concurrent(u32::try_from(slots).unwrap())
         .max_queue(100)
         .poll_every(5 * MILLI)
+        .ask_within(3 * SECOND)
         .probe_every(20 * MILLI)
         .build()
         .unwrap();
