@@ -19,6 +19,7 @@ mod error;
 mod exclusive;
 mod health;
 mod job;
+mod limits;
 mod redial;
 mod request;
 mod rules;
@@ -32,6 +33,12 @@ pub use client::RedisClient;
 pub use commands::{Lookup, Source};
 pub use error::{Effect, RedisError, RedisErrorKind, may_have_acted};
 pub use exclusive::Exclusive;
+pub use limits::{
+    SharedBulkhead, SharedBulkheadAcquire, SharedBulkheadBuilder, SharedBulkheadSnapshot,
+    SharedBulkheadWait, SharedPermit, SharedRateLimiter, SharedRateLimiterAcquire,
+    SharedRateLimiterBuilder, SharedRateLimiterSnapshot, SharedRateLimiterTicket,
+    SharedRateLimiterWait, WhenAway,
+};
 pub use request::Request;
 pub use scan::Scan;
 pub use stats::{Latency, RedisStats};

@@ -54,3 +54,4 @@ async fn healed(client: &RedisClient) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+mod limits;
