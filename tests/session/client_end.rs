@@ -240,6 +240,34 @@ fn a_runtime_that_ends_in_the_middle_strands_and_loses_nothing() {
 }
 
 #[test]
+fn the_reaper_does_not_keep_a_runtime_from_ending() {
+    let provider = Scripted::new();
+    let client = client(&provider);
+    for turn in 0..60_u64 {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let creations = (0..60).map(|_| client.create(CreateSession::new()));
+            let sessions = mainstay::gather(creations).await;
+            assert_eq!(sessions.successes().count(), 60);
+        });
+        std::thread::sleep(Duration::from_micros(turn * 20));
+        let since = std::time::Instant::now();
+        runtime.shutdown_timeout(SOON);
+        assert!(since.elapsed() < SOON / 2, "in turn {turn}");
+        provider.world().working = 0;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(ends(&client));
+}
+
+#[test]
 fn without_a_runtime_there_is_an_error() {
     let client = client(&Scripted::new());
     let mut creation = Box::pin(client.create(CreateSession::new()));
