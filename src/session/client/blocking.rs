@@ -159,7 +159,6 @@ pub struct Session<P: SessionProvider> {
 
 impl<P: SessionProvider> Session<P> {
     /// The async session: the same one.
-    #[must_use]
     pub const fn as_async(&self) -> &super::Session<P> {
         &self.session
     }
@@ -223,7 +222,12 @@ impl<P: SessionProvider> Session<P> {
     /// # Errors
     ///
     /// As for [`status`](Self::status).
-    pub fn write_file(&self, path: &str, content: &[u8], mode: WriteMode) -> SessionResult<Written> {
+    pub fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+        mode: WriteMode,
+    ) -> SessionResult<Written> {
         run_call(self.session.write_file(path, content, mode))
     }
 
@@ -390,7 +394,6 @@ pub struct PooledSession<'p, P: SessionProvider> {
 
 impl<P: SessionProvider> PooledSession<'_, P> {
     /// The async session: the same one.
-    #[must_use]
     pub fn as_async(&self) -> &super::Session<P> {
         &self.session
     }
@@ -427,7 +430,12 @@ impl<P: SessionProvider> PooledSession<'_, P> {
     /// # Errors
     ///
     /// As for [`Session::write_file`].
-    pub fn write_file(&self, path: &str, content: &[u8], mode: WriteMode) -> SessionResult<Written> {
+    pub fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+        mode: WriteMode,
+    ) -> SessionResult<Written> {
         run_call(self.session.write_file(path, content, mode))
     }
 

@@ -31,7 +31,7 @@ pub struct SessionClientBuilder<P: SessionProvider> {
     backoff: Backoff,
     budget: RetryBudget,
     breaker: Option<Result<CircuitBreaker, ConfigError>>,
-    create_rate: Option<Option<Result<RateLimiter, ConfigError>>>,
+    create_rate: Result<Option<RateLimiter>, ConfigError>,
     bulkhead: Option<Result<Bulkhead, ConfigError>>,
     reaper: book::Rules,
     listener: Option<Listener>,
@@ -51,7 +51,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
                 .max_delay(Duration::from_secs(10)),
             budget: RetryBudget::default(),
             breaker: None,
-            create_rate: None,
+            create_rate: default_rate().map(Some),
             bulkhead: None,
             reaper: book::Rules {
                 concurrency: 8,
@@ -120,23 +120,20 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
 
     /// The breaker that all kinds share. What counts is the client's to say; everything else is
     /// as in the settings given here.
-    pub fn circuit_breaker(
-        mut self,
-        breaker: impl IntoPolicy<Policy = CircuitBreaker>,
-    ) -> Self {
+    pub fn circuit_breaker(mut self, breaker: impl IntoPolicy<Policy = CircuitBreaker>) -> Self {
         self.breaker = Some(breaker.into_policy());
         self
     }
 
     /// How many creations begin in a time.
     pub fn create_rate(mut self, limiter: impl IntoPolicy<Policy = RateLimiter>) -> Self {
-        self.create_rate = Some(Some(limiter.into_policy()));
+        self.create_rate = limiter.into_policy().map(Some);
         self
     }
 
     /// Any number of creations may begin at once.
     pub fn no_create_rate(mut self) -> Self {
-        self.create_rate = Some(None);
+        self.create_rate = Ok(None);
         self
     }
 
@@ -206,12 +203,11 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
             budget: self.budget,
             breaker: match self.breaker {
                 Some(breaker) => breaker?,
-                None => CircuitBreaker::builder().name(self.provider.name()).build()?,
+                None => CircuitBreaker::builder()
+                    .name(self.provider.name())
+                    .build()?,
             },
-            create_limit: match self.create_rate {
-                Some(limiter) => limiter.transpose()?,
-                None => Some(default_rate()?),
-            },
+            create_limit: self.create_rate?,
             bulkhead: self.bulkhead.transpose()?,
         };
         let shared = Shared::new(Parts {
