@@ -10,7 +10,7 @@
 //! Each child leads a process group of its own, and every signal goes to the whole group. When
 //! its leader has ended and the pipes are free (or [`Command::pipe_grace`] is over), what is
 //! left of the group is killed, whatever way the leader ended: nothing stays behind. A program
-//! that wants to stay (a daemon) must leave the group, by `setsid`.
+//! that wants to stay (a daemon) must leave the group, by `setsid`; then nothing here ends it.
 //!
 //! A group is signalled only while its leader is not reaped: until then the system gives its
 //! number to nobody else, so a signal never hits a stranger.
@@ -45,15 +45,19 @@ mod output;
 mod pipe;
 mod plan;
 mod pool;
+mod reading;
 mod reaper;
 mod running;
 mod shared;
 mod split;
 mod supervise;
+#[cfg(test)]
+mod tests;
 
 pub use command::Command;
 pub use error::{ProcessError, ProcessErrorKind};
 pub use handle::{ProcessHandle, ProcessId, State};
 pub use output::{Captured, Chunk, End, Line, Output, Source};
 pub use pool::{CloseReport, ProcessPool, ProcessPoolBuilder};
-pub use running::{Lines, Process};
+pub use reading::Lines;
+pub use running::Process;

@@ -149,7 +149,8 @@ impl Source {
 pub struct Chunk {
     /// Where it wrote them.
     pub source: Source,
-    /// At least one byte, 64 KiB at most.
+    /// At least one byte; at most 64 KiB, or what [`Process::lines`](super::Process::lines) has
+    /// held back.
     pub bytes: Vec<u8>,
 }
 

@@ -1,13 +1,14 @@
 //! A child that runs.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_core::Stream;
+use rustix::process::Pid;
 use tokio::runtime::Handle;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -15,14 +16,14 @@ use super::command::Command;
 use super::error::{ProcessError, ProcessErrorKind};
 use super::group::Leader;
 use super::handle::{ProcessHandle, ProcessId, State};
-use super::output::{Chunk, Line, Output, Source};
+use super::output::{Output, Source};
 use super::pipe::{Feed, Pipe, with_buffer};
 use super::plan::Plan;
 use super::shared::{Outcome, Shared};
-use super::supervise::{Exit, supervise};
+use super::supervise::{Exit, Leash, supervise};
 use crate::time;
 
-/// A child that runs, with its output: a stream of [`Chunk`]s, which ends when the child has
+/// A child that runs, with its output: a stream of [`Chunk`](super::Chunk)s, which ends when the child has
 /// ended and its pipes are read.
 ///
 /// Nobody reads the pipes between polls: a child whose output is not taken waits when a pipe is
@@ -56,39 +57,38 @@ use crate::time;
 /// ```
 #[must_use = "a process is killed when it is dropped"]
 pub struct Process {
-    shared: Arc<Shared>,
-    stdout: Pipe,
-    stderr: Pipe,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stdout: Pipe,
+    pub(super) stderr: Pipe,
+    pub(super) ended: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Who is read first: they take turns.
-    first: Source,
+    pub(super) first: Source,
 }
 
 impl Process {
     pub(super) fn start(command: &Command) -> Result<Self, ProcessError> {
-        let refused = |error| ProcessError::start(command, error);
+        Self::start_with(command, Exit::new)
+    }
+
+    /// As [`start`](Self::start), told of the end in a way of one's own.
+    pub(super) fn start_with(
+        command: &Command,
+        exit: impl FnOnce(Pid) -> io::Result<Exit>,
+    ) -> Result<Self, ProcessError> {
         let Ok(runtime) = Handle::try_current() else {
             let kind = ProcessErrorKind::NoRuntime;
             return Err(ProcessError::new(kind, command.program()));
         };
+        let refused = |error| ProcessError::start(command, error);
         let child = command.to_std().spawn().map_err(refused)?;
         let mut leader = Leader::new(child).ok_or_else(|| refused(io::ErrorKind::Other.into()))?;
-        let pid = leader.pid();
-        let pipes = {
-            let child = leader.child();
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        };
+        let (pid, ends) = (leader.pid(), Ends::of(leader.child()));
         // From here on its drop kills it, whatever fails or panics below.
         let mut process = Self::new(command, leader);
-        let stdin = pipes.0.zip(command.input());
-        let stdin = stdin.map(|(fd, bytes)| Feed::new(fd.into(), bytes));
-        let stdin = stdin.transpose().map_err(refused)?;
-        if let (Some(stdout), Some(stderr)) = (pipes.1, pipes.2) {
-            process.stdout.open(stdout.into()).map_err(refused)?;
-            process.stderr.open(stderr.into()).map_err(refused)?;
-        }
-        let exit = Exit::new(pid).map_err(refused)?;
-        runtime.spawn(supervise(Arc::clone(&process.shared), exit, stdin));
+        let stdin = process.connect(ends, command.input()).map_err(refused)?;
+        let exit = exit(pid).map_err(refused)?;
+        let leash = Leash(Arc::clone(&process.shared));
+        runtime.spawn(supervise(leash, exit, stdin));
         Ok(process)
     }
 
@@ -103,6 +103,19 @@ impl Process {
             stderr: Pipe::closed(&command.limits),
             first: Source::Stdout,
         }
+    }
+
+    /// Opens its pipes here, and the way in if there is something to write.
+    fn connect(&mut self, ends: Ends, input: Option<Arc<[u8]>>) -> io::Result<Option<Feed>> {
+        if let Some(fd) = ends.stdout {
+            self.stdout.open(fd.into())?;
+        }
+        if let Some(fd) = ends.stderr {
+            self.stderr.open(fd.into())?;
+        }
+        let stdin = ends.stdin.zip(input);
+        let feed = stdin.map(|(fd, bytes)| Feed::new(fd.into(), bytes));
+        feed.transpose()
     }
 
     /// Its name in this process, which is never used again.
@@ -147,21 +160,6 @@ impl Process {
     /// As [`ProcessHandle::kill`].
     pub fn kill(&self) -> bool {
         self.handle().kill()
-    }
-
-    /// The next chunk; `None` when the child has ended and all is read.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it loses nothing.
-    pub async fn chunk(&mut self) -> Option<Chunk> {
-        poll_fn(|cx| self.poll_chunk(cx)).await
-    }
-
-    /// The output as lines, a [`Stream`]. What is held back of a line stays with the process
-    /// when this is dropped.
-    pub fn lines(&mut self) -> Lines<'_> {
-        Lines { process: self }
     }
 
     /// Waits for its end, and reads what has not been taken as chunks or lines. Once it has
@@ -216,123 +214,22 @@ impl Process {
             program,
         })
     }
+}
 
-    fn pipe(&mut self, source: Source) -> &mut Pipe {
-        match source {
-            Source::Stdout => &mut self.stdout,
-            Source::Stderr => &mut self.stderr,
+/// This side's ends of a child's pipes.
+struct Ends {
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+impl Ends {
+    fn of(child: &mut Child) -> Self {
+        Self {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
         }
-    }
-
-    /// Reads from whichever stream has something; none when the child has ended and all is
-    /// read.
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<Option<(Source, usize)>> {
-        if self.ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(self.read_left(buffer));
-        }
-        for source in [self.first, self.first.other()] {
-            let pipe = self.pipe(source);
-            if pipe.is_closed() {
-                continue;
-            }
-            match pipe.poll_read(cx, buffer) {
-                Poll::Ready(0) => self.note_closed(),
-                Poll::Ready(read) => {
-                    self.first = source.other();
-                    return Poll::Ready(Some((source, read)));
-                }
-                Poll::Pending => {}
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Says so when nobody holds a pipe any more. That may end the child's story at once; then
-    /// the end wakes this task, which waits for it.
-    fn note_closed(&self) {
-        if self.stdout.is_closed() && self.stderr.is_closed() {
-            self.shared.drive(|plan, _| {
-                plan.pipes_closed();
-                None
-            });
-        }
-    }
-
-    fn read_left(&mut self, buffer: &mut [u8]) -> Option<(Source, usize)> {
-        [Source::Stdout, Source::Stderr]
-            .into_iter()
-            .find_map(|source| match self.pipe(source).read_left(buffer) {
-                0 => None,
-                read => Some((source, read)),
-            })
-    }
-
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Chunk>> {
-        for source in [Source::Stdout, Source::Stderr] {
-            let held_back = self.pipe(source).lines.rest();
-            if !held_back.is_empty() {
-                let bytes = held_back;
-                return Poll::Ready(Some(Chunk { source, bytes }));
-            }
-        }
-        with_buffer(|buffer| {
-            self.poll_read(cx, buffer).map(|read| {
-                let (source, read) = read?;
-                let bytes = buffer[..read].to_vec();
-                Some(Chunk { source, bytes })
-            })
-        })
-    }
-
-    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Option<Line>> {
-        loop {
-            if let Some(line) = self.line() {
-                return Poll::Ready(Some(line));
-            }
-            let read = with_buffer(|buffer| {
-                self.poll_read(cx, buffer).map(|read| {
-                    let (source, read) = read?;
-                    self.pipe(source).lines.push(&buffer[..read]);
-                    Some(())
-                })
-            });
-            match read {
-                Poll::Ready(Some(())) => {}
-                Poll::Ready(None) => return Poll::Ready(self.last_line()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    fn line(&mut self) -> Option<Line> {
-        [Source::Stdout, Source::Stderr]
-            .into_iter()
-            .find_map(|source| {
-                let (bytes, partial) = self.pipe(source).lines.line()?;
-                Some(Line {
-                    source,
-                    bytes,
-                    partial,
-                })
-            })
-    }
-
-    /// A line without its end.
-    fn last_line(&mut self) -> Option<Line> {
-        [Source::Stdout, Source::Stderr]
-            .into_iter()
-            .find_map(|source| {
-                let lines = &mut self.pipe(source).lines;
-                (!lines.is_empty()).then(|| Line {
-                    source,
-                    bytes: lines.rest(),
-                    partial: false,
-                })
-            })
     }
 }
 
@@ -344,45 +241,8 @@ impl Drop for Process {
     }
 }
 
-impl Stream for Process {
-    type Item = Chunk;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Chunk>> {
-        self.poll_chunk(cx)
-    }
-}
-
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Process").field(&self.shared).finish()
-    }
-}
-
-/// The output of a [`Process`] as lines: see [`Process::lines`].
-///
-/// The last line need not have an end. When the child has ended, a line that is not whole comes
-/// as it is.
-#[derive(Debug)]
-#[must_use = "streams do nothing unless polled"]
-pub struct Lines<'a> {
-    process: &'a mut Process,
-}
-
-impl Lines<'_> {
-    /// The next line; `None` when the child has ended and all is read.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping it loses nothing.
-    pub async fn line(&mut self) -> Option<Line> {
-        poll_fn(|cx| self.process.poll_line(cx)).await
-    }
-}
-
-impl Stream for Lines<'_> {
-    type Item = Line;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Line>> {
-        self.process.poll_line(cx)
     }
 }

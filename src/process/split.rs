@@ -121,8 +121,9 @@ mod tests {
     #[test]
     fn pieces_end_between_characters_and_ends() {
         let pieces = split(&["aäöü\n".as_bytes()], 4);
-        assert_eq!(pieces, [piece("aä"), piece("öü"), line("")]);
-        assert_eq!(split(&[b"abc\r\n"], 4), [piece("abc"), line("")]);
+        assert_eq!(pieces, [piece("aä"), line("öü")]);
+        assert_eq!(split(&[b"abc\r\n"], 4), [line("abc")]);
+        assert_eq!(split(&[b"abc\rx\n"], 4), [piece("abc"), line("\rx")]);
     }
 
     proptest! {

@@ -88,8 +88,9 @@ fn descriptor(_: Pid) -> Option<OwnedFd> {
     None
 }
 
-/// Kills the child when its runtime goes: nobody would enforce its limits any more.
-struct Leash(Arc<Shared>);
+/// Kills the child when its runtime goes: nobody would enforce its limits any more. It is made
+/// before the task, which may be dropped before it is polled.
+pub(super) struct Leash(pub(super) Arc<Shared>);
 
 impl Drop for Leash {
     fn drop(&mut self) {
@@ -100,8 +101,7 @@ impl Drop for Leash {
 }
 
 /// Runs until the child is reaped, by whomever.
-pub(super) async fn supervise(shared: Arc<Shared>, mut exit: Exit, mut stdin: Option<Feed>) {
-    let leash = Leash(shared);
+pub(super) async fn supervise(leash: Leash, mut exit: Exit, mut stdin: Option<Feed>) {
     let shared = &*leash.0;
     let mut timer = Timer::new();
     while let Some(due) = shared.tick() {

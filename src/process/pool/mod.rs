@@ -1,28 +1,33 @@
 //! A limited number of children, which end together.
 
+mod builder;
+mod component;
+mod report;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::command::Command;
-use super::error::ProcessError;
-use super::handle::{ProcessHandle, ProcessId};
-use super::output::{End, Output};
-use super::running::Process;
-use super::shared::Outcome;
-use crate::bulkhead::BulkheadBuilder;
+pub use builder::ProcessPoolBuilder;
+pub use report::CloseReport;
+
+use report::Ends;
+
 use crate::policy::Permit;
+use crate::process::command::Command;
+use crate::process::error::ProcessError;
+use crate::process::handle::{ProcessHandle, ProcessId};
+use crate::process::output::Output;
+use crate::process::running::Process;
 use crate::scope::{Entered, Tracker};
-use crate::shutdown::{Component, Counts};
 use crate::time::{self, Instant, Timer};
-use crate::{Bulkhead, ConfigError, Error, Refusal};
+use crate::{Bulkhead, Error, Refusal};
 
 /// How much longer than its deadline a close waits for those that were killed.
 const AFTER_KILL: Duration = Duration::from_secs(1);
@@ -32,7 +37,7 @@ const AFTER_KILL: Duration = Duration::from_secs(1);
 /// A clone is the same pool. It owns no child: each ends with its [`Process`], as everywhere.
 /// A place is free again when its child is reaped.
 ///
-/// It is a [`Component`] of a shutdown, whose own times hold then: it asks all children to end
+/// It is a [`Component`](crate::shutdown::Component) of a shutdown, whose own times hold then: it asks all children to end
 /// (SIGTERM) where the shutdown cancels, and kills them where it aborts.
 ///
 /// Defaults, in one place:
@@ -83,50 +88,25 @@ struct Inner {
     ends: Ends,
 }
 
-/// How many have ended in which way.
-#[derive(Default)]
-struct Ends {
-    well: AtomicU64,
-    badly: AtomicU64,
-    by_term: AtomicU64,
-    by_kill: AtomicU64,
-}
-
-/// Builds a [`ProcessPool`]; its text has the table of defaults.
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing before `build`"]
-pub struct ProcessPoolBuilder {
-    max_processes: u32,
-    places: BulkheadBuilder,
-    drain: Duration,
-    grace: Duration,
-}
-
-/// How the children of a pool ended when it was closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CloseReport {
-    /// Without being asked to.
-    pub by_themselves: u64,
-    /// After SIGTERM.
-    pub by_term: u64,
-    /// By SIGKILL.
-    pub by_kill: u64,
-    /// Not ended in time, though killed: the system holds them (a dead disk).
-    pub left: u64,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
 impl ProcessPool {
+    fn new(places: Bulkhead, drain: Duration, grace: Duration) -> Self {
+        let inner = Inner {
+            places,
+            drain,
+            grace,
+            under_way: Arc::new(Tracker::new()),
+            closing: CancellationToken::new(),
+            children: Mutex::new(BTreeMap::new()),
+            ends: Ends::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
     /// A pool of at most `max_processes` children, with every other setting at its default.
     pub fn builder(max_processes: u32) -> ProcessPoolBuilder {
-        ProcessPoolBuilder {
-            max_processes,
-            places: Bulkhead::builder().max_concurrent(max_processes),
-            drain: Duration::ZERO,
-            grace: Duration::from_secs(5),
-        }
+        ProcessPoolBuilder::new(max_processes)
     }
 
     /// Waits for a place and starts `command`.
@@ -300,140 +280,11 @@ impl Inner {
     }
 }
 
-impl Ends {
-    fn count(&self, outcome: &Outcome) {
-        let end = match outcome.end() {
-            _ if outcome.forced => &self.by_kill,
-            Some(End::Exited(0)) => &self.well,
-            Some(End::TimedOut { .. } | End::Cancelled) => &self.by_term,
-            _ => &self.badly,
-        };
-        // Release: pairs with the Acquire of `load`, for the sake of totals that add up.
-        end.fetch_add(1, Ordering::Release);
-    }
-
-    fn report(&self) -> CloseReport {
-        CloseReport {
-            by_themselves: load(&self.well) + load(&self.badly),
-            by_term: load(&self.by_term),
-            by_kill: load(&self.by_kill),
-            ..CloseReport::default()
-        }
-    }
-}
-
-fn load(count: &AtomicU64) -> u64 {
-    count.load(Ordering::Acquire)
-}
-
-impl CloseReport {
-    fn since(&self, before: &Self) -> Self {
-        Self {
-            by_themselves: self.by_themselves - before.by_themselves,
-            by_term: self.by_term - before.by_term,
-            by_kill: self.by_kill - before.by_kill,
-            ..*self
-        }
-    }
-}
-
-/// Such as `3 ended by themselves, 1 by SIGTERM, 0 by SIGKILL, 0 left, after 120.3ms`.
-impl fmt::Display for CloseReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} ended by themselves, {} by SIGTERM, {} by SIGKILL, {} left, after {:.1?}",
-            self.by_themselves, self.by_term, self.by_kill, self.left, self.elapsed
-        )
-    }
-}
-
-/// Children: those there are or that wait for a place, and those that have ended: with code 0
-/// (completed), else by themselves (failed), or after a signal from here (aborted).
-impl Component for ProcessPool {
-    fn stop(&self) {
-        self.inner.stop();
-    }
-
-    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.inner.under_way.drained())
-    }
-
-    fn cancel(&self) {
-        self.inner.each(|child| child.cancel_by(Instant::NEVER));
-    }
-
-    fn abort(&self) {
-        self.inner.each(ProcessHandle::kill);
-    }
-
-    fn counts(&self) -> Counts {
-        let ends = &self.inner.ends;
-        let mut counts = Counts::new(self.inner.under_way.in_flight() as u64);
-        counts.completed = load(&ends.well);
-        counts.failed = load(&ends.badly);
-        counts.aborted = load(&ends.by_term) + load(&ends.by_kill);
-        counts
-    }
-}
-
 impl fmt::Debug for ProcessPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessPool")
             .field("children", &self.list())
             .field("is_closed", &self.is_closed())
             .finish_non_exhaustive()
-    }
-}
-
-impl ProcessPoolBuilder {
-    /// How many calls may wait for a place. Default: as many as there are places; 0 refuses
-    /// at once.
-    pub fn max_queue(mut self, calls: usize) -> Self {
-        self.places = self.places.max_queue(calls);
-        self
-    }
-
-    /// How long a call may wait for a place. Default: no limit of its own.
-    pub fn max_wait(mut self, span: Duration) -> Self {
-        self.places = self.places.max_wait(span);
-        self
-    }
-
-    /// How long children may go on when the pool closes before they are asked to end.
-    /// Default 0.
-    pub fn drain(mut self, span: Duration) -> Self {
-        self.drain = span;
-        self
-    }
-
-    /// How long all of them together have between SIGTERM and SIGKILL. Default 5 s. A child
-    /// that was asked to end before keeps its own, if that ends earlier.
-    pub fn grace(mut self, span: Duration) -> Self {
-        self.grace = span;
-        self
-    }
-
-    /// Checks every setting.
-    ///
-    /// # Errors
-    ///
-    /// A [`ConfigError`] for `max_processes` of 0.
-    pub fn build(self) -> Result<ProcessPool, ConfigError> {
-        if self.max_processes == 0 {
-            return Err(ConfigError::new("max_processes", 0_u32, "at least 1"));
-        }
-        let inner = Inner {
-            places: self.places.build()?,
-            drain: self.drain,
-            grace: self.grace,
-            under_way: Arc::new(Tracker::new()),
-            closing: CancellationToken::new(),
-            children: Mutex::new(BTreeMap::new()),
-            ends: Ends::default(),
-        };
-        Ok(ProcessPool {
-            inner: Arc::new(inner),
-        })
     }
 }

@@ -1,0 +1,106 @@
+//! What cannot be started is an error with a kind.
+
+use std::error::Error;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::*;
+
+async fn refused(command: Command) -> mainstay::process::ProcessError {
+    let error = command.run().await.unwrap_err();
+    assert!(error.source().is_some() && error.output().is_none());
+    assert!(error.to_string().contains(error.program()), "{error}");
+    error
+}
+
+#[test]
+fn each_refusal_has_its_kind() {
+    test(async {
+        let kind = async |command| refused(command).await.kind();
+        let missing = Command::new("no-such-program-anywhere");
+        assert_eq!(kind(missing).await, ProcessErrorKind::NotFound);
+        let nowhere = Command::new("true").current_dir("/no/such/directory");
+        assert_eq!(kind(nowhere).await, ProcessErrorKind::NoDirectory);
+        let file = Command::new("true").current_dir("/proc/version");
+        assert_eq!(kind(file).await, ProcessErrorKind::NoDirectory);
+        let no_program = Command::new("/proc/version");
+        assert_eq!(kind(no_program).await, ProcessErrorKind::PermissionDenied);
+        for zero in [
+            Command::new("tr\0ue"),
+            Command::new("true").arg("a\0b"),
+            Command::new("true").env("A\0", "b"),
+            Command::new("true").env("A", "b\0"),
+            Command::new("true").current_dir("/\0"),
+        ] {
+            assert_eq!(kind(zero).await, ProcessErrorKind::Invalid);
+        }
+        let long = Command::new("true").arg("x".repeat(3 << 20));
+        assert_eq!(kind(long).await, ProcessErrorKind::Invalid);
+    });
+}
+
+#[test]
+fn a_file_that_is_no_program_is_invalid() {
+    test(async {
+        let dir = tempdir();
+        let path = dir.join("data");
+        fs::write(&path, [0, 1, 2, 3]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = refused(Command::new(&path)).await;
+        fs::remove_dir_all(dir).unwrap();
+        assert_eq!(error.kind(), ProcessErrorKind::Invalid);
+        assert!(!error.is_transient());
+    });
+}
+
+fn tempdir() -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!("mainstay-process-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// At every number of descriptors that are left: an error or a success, and nothing leaks.
+#[test]
+fn too_few_descriptors_are_too_many_children() {
+    alone(|| {
+        let runtime = runtime();
+        runtime.block_on(async {
+            let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
+            let mut refusals = 0;
+            for spare in 0..14 {
+                let most = descriptors() as u64 + spare;
+                rlimit::Resource::NOFILE.set(most, hard).unwrap();
+                let result = Command::shell("echo x").stdin("y").run().await;
+                rlimit::Resource::NOFILE.set(soft, hard).unwrap();
+                match result {
+                    Ok(output) => assert_eq!(output.stdout.text(), "x\n"),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ProcessErrorKind::TooMany, "{error}");
+                        assert!(error.is_transient());
+                        refusals += 1;
+                    }
+                }
+            }
+            assert!((2..14).contains(&refusals), "{refusals}");
+        });
+    });
+}
+
+/// What a pipeline sees: a failure that it counts and tries again, with the output in it.
+#[test]
+fn a_pipeline_retries_what_failed() {
+    test(async {
+        let dir = tempdir().with_extension("retry");
+        fs::create_dir_all(&dir).unwrap();
+        let script = "echo x >> tries; test $(wc -l < tries) -ge 3 || exit 9; echo done";
+        let command = Command::shell(script).current_dir(&dir);
+        let pipeline = mainstay::Pipeline::builder("script")
+            .retry(mainstay::Retry::builder().max_attempts(3))
+            .build()
+            .unwrap();
+        let run = || async { command.run().await?.into_result() };
+        let output = pipeline.call(run).await;
+        fs::remove_dir_all(dir).unwrap();
+        assert_eq!(output.unwrap().stdout.text(), "done\n");
+    });
+}
