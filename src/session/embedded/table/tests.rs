@@ -86,7 +86,6 @@ proptest! {
         let now = start();
         let mut table = Table::new(1000);
         let mut there: Vec<SessionId> = (0..20).map(|n| seated(&mut table, &n.to_string(), now)).collect();
-        let all = there.clone();
         let mut changes = changes.into_iter();
         let (mut told, mut after, mut made) = (Vec::new(), 0, 100);
         loop {
@@ -112,6 +111,5 @@ proptest! {
         unique.sort();
         unique.dedup();
         prop_assert_eq!(unique.len(), told.len());
-        prop_assert!(all.len() == 20);
     }
 }
