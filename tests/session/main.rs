@@ -5,3 +5,12 @@
 mod embedded;
 mod embedded_end;
 mod embedded_files;
+
+mod client;
+mod client_blocking;
+mod client_end;
+#[cfg(feature = "test-util")]
+mod client_paused;
+mod client_pool;
+#[path = "../support/sessions.rs"]
+mod scripted;

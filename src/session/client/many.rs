@@ -1,0 +1,144 @@
+//! Many commands at once, as the crate's own gather.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::super::error::SessionError;
+use super::super::provider::SessionProvider;
+use super::super::types::{Command, CommandResult};
+use super::pipes::Boxed;
+use super::pool::SessionPool;
+use super::session::Session;
+use super::shared::SessionResult;
+use crate::gather::{Alone, FromIter, Here, Origin, Silent};
+use crate::operation::{IntoOperation, Operation};
+use crate::policy::CallContext;
+use crate::{Error, Gather, Progress, gather};
+
+/// Many commands, so many at a time: a [`Gather`], with all that it offers.
+///
+/// Its outcomes are in the order of the commands, and their errors are the flat
+/// [`Error<SessionError>`](crate::Error). `.await` yields all outcomes, `.try_all()` the first
+/// error, `.as_finished()` and `.in_order()` streams; `.limit(n)` says how many run at once
+/// (default 64).
+///
+/// # Cancel safety
+///
+/// Dropping it drops the commands in flight; the sessions that they ran in are then no longer
+/// intact, and a pool closes them.
+pub type RunMany<'a, R, I> = Gather<Origin<FromIter<Commands<'a, R, I>>, Alone<ByName>, Here>, Silent>;
+
+/// Where a command can run: in a session, or in any session of a pool.
+pub trait Runs: sealed::Runs {}
+
+mod sealed {
+    use super::{Boxed, Command, CommandResult, SessionResult};
+
+    pub trait Runs: Sync {
+        fn run_one(&self, command: Command) -> Boxed<'_, SessionResult<CommandResult>>;
+    }
+}
+
+impl<P: SessionProvider> Runs for Session<P> {}
+
+impl<P: SessionProvider> sealed::Runs for Session<P> {
+    fn run_one(&self, command: Command) -> Boxed<'_, SessionResult<CommandResult>> {
+        Box::pin(self.run_command(command))
+    }
+}
+
+impl<P: SessionProvider> Runs for SessionPool<P> {}
+
+impl<P: SessionProvider> sealed::Runs for SessionPool<P> {
+    fn run_one(&self, command: Command) -> Boxed<'_, SessionResult<CommandResult>> {
+        Box::pin(self.run(command))
+    }
+}
+
+pub(super) fn run_many_on<R: Runs, I>(runs: &R, commands: I) -> RunMany<'_, R, I>
+where
+    I: Iterator<Item: Into<Command>>,
+{
+    gather(Commands { runs, commands })
+}
+
+/// The commands of a [`RunMany`], to be run one after the other or side by side.
+pub struct Commands<'a, R, I> {
+    runs: &'a R,
+    commands: I,
+}
+
+impl<'a, R: Runs, I: Iterator<Item: Into<Command>>> Iterator for Commands<'a, R, I> {
+    type Item = Running<'a>;
+
+    fn next(&mut self) -> Option<Running<'a>> {
+        let command = self.commands.next()?.into();
+        Some(Running {
+            future: Some(self.runs.run_one(command)),
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.commands.size_hint()
+    }
+}
+
+/// One command of a [`RunMany`]: it runs once, and its pipeline is the client's.
+#[must_use = "a command does nothing unless driven"]
+pub struct Running<'a> {
+    /// `None` when it has ended.
+    future: Option<Boxed<'a, SessionResult<CommandResult>>>,
+}
+
+/// [`IntoOperation`]'s kind of a [`Running`] command.
+#[derive(Debug)]
+pub struct ByName(PhantomData<()>);
+
+impl<'a> IntoOperation<ByName> for Running<'a> {
+    type Operation = Self;
+
+    fn into_operation(self) -> Self {
+        self
+    }
+}
+
+impl Operation for Running<'_> {
+    type Output = CommandResult;
+    type Error = SessionError;
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        _: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<CommandResult, Error<SessionError>>> {
+        let Some(future) = &mut self.future else {
+            return Poll::Ready(Err(Error::cancelled()));
+        };
+        let polled = future.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.future = None;
+        }
+        polled
+    }
+
+    fn cancel(mut self: Pin<&mut Self>) -> Progress<SessionError> {
+        let under_way = self.future.take().is_some();
+        Progress::started(u32::from(under_way))
+    }
+}
+
+impl<R, I> fmt::Debug for Commands<'_, R, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commands").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Running<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("ended", &self.future.is_none())
+            .finish()
+    }
+}

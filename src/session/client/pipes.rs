@@ -1,0 +1,177 @@
+//! The pipelines around a provider: one for each kind of operation, and what they share.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::super::error::SessionError;
+use super::kind::OperationKind;
+use super::rules::{Health, Repeat};
+use crate::classify::Failures;
+use crate::policy::{Admission, CallContext, End, Gate, Identity, Judge, Stack};
+use crate::retry::{Backoff, RetryBudget};
+use crate::{
+    Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline, RateLimiter, Refusal, Resilient, Retry,
+};
+
+/// A future whose type is forgotten. A call to a provider costs far more than a box.
+pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+type Outer = Stack<Stack<Identity, Retry<Backoff, Repeat>>, CircuitBreaker<Health>>;
+type Pipe = Pipeline<Stack<Stack<Outer, Maybe<RateLimiter>>, Maybe<Bulkhead>>>;
+
+/// What is set for all of them.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) max_attempts: u32,
+    pub(super) max_elapsed: Duration,
+    pub(super) max_retry_after: Duration,
+    pub(super) backoff: Backoff,
+    pub(super) budget: RetryBudget,
+    pub(super) breaker: CircuitBreaker<Failures>,
+    pub(super) create_limit: Option<RateLimiter>,
+    pub(super) bulkhead: Option<Bulkhead>,
+}
+
+/// One pipeline for each kind.
+#[derive(Debug)]
+pub(super) struct Pipes {
+    each: Vec<Pipe>,
+    /// For a command, or code, that may run twice.
+    run_again: Pipe,
+    /// For a list or a delete that is repeated elsewhere, and is not kept waiting by others.
+    plain: Pipe,
+}
+
+/// Which pipeline a call goes through.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    Of(OperationKind),
+    RunAgain,
+    Plain,
+}
+
+impl Pipes {
+    pub(super) fn new(provider: &str, rules: &Rules) -> Result<Self, ConfigError> {
+        let of = |kind: OperationKind| {
+            let limiter = rules.create_limit.clone();
+            let limiter = limiter.filter(|_| kind == OperationKind::Create);
+            let bulkhead = rules.bulkhead.clone();
+            // What frees must not wait for what is used.
+            let bulkhead = bulkhead.filter(|_| kind != OperationKind::Delete);
+            let name = format!("session.{provider}.{}", kind.name());
+            rules.pipe(name, repeat_of(kind), limiter, bulkhead)
+        };
+        let again = format!("session.{provider}.run");
+        let plain = format!("session.{provider}.reaper");
+        let bulkhead = rules.bulkhead.clone();
+        Ok(Self {
+            each: OperationKind::ALL
+                .into_iter()
+                .map(of)
+                .collect::<Result<_, _>>()?,
+            run_again: rules.pipe(again, Repeat::Always, None, bulkhead)?,
+            plain: rules.pipe(plain, Repeat::Never, None, None)?,
+        })
+    }
+
+    /// Calls `start` as often as its pipeline wants, each attempt for so long at most.
+    pub(super) fn call<'a, T: Send + 'a>(
+        &'a self,
+        way: Way,
+        limit: Duration,
+        start: impl FnMut() -> Boxed<'a, Result<T, SessionError>> + Send + 'a,
+    ) -> Boxed<'a, Result<T, Error<SessionError>>> {
+        let pipe = match way {
+            Way::Of(kind) => &self.each[kind as usize],
+            Way::RunAgain => &self.run_again,
+            Way::Plain => &self.plain,
+        };
+        Box::pin(start.timeout(limit).through(pipe))
+    }
+}
+
+/// A creation and its search repeat by rules of their own.
+const fn repeat_of(kind: OperationKind) -> Repeat {
+    match kind {
+        OperationKind::Create => Repeat::Never,
+        OperationKind::Run | OperationKind::Code | OperationKind::Write => Repeat::Undone,
+        _ => Repeat::Always,
+    }
+}
+
+impl Rules {
+    fn pipe(
+        &self,
+        name: String,
+        repeat: Repeat,
+        limiter: Option<RateLimiter>,
+        bulkhead: Option<Bulkhead>,
+    ) -> Result<Pipe, ConfigError> {
+        let retry = Retry::builder()
+            .max_attempts(self.max_attempts)
+            .max_elapsed(self.max_elapsed)
+            .max_retry_after(self.max_retry_after)
+            .backoff(self.backoff)
+            .budget(self.budget.clone())
+            .classifier(repeat);
+        Pipeline::builder(name)
+            .retry(retry)
+            .circuit_breaker(self.breaker.classifier(Health))
+            .policy(Maybe(limiter))
+            .policy(Maybe(bulkhead))
+            .build()
+    }
+}
+
+/// A gate that may be missing; everyone passes then.
+#[derive(Debug)]
+pub(super) struct Maybe<G>(Option<G>);
+
+impl<G: Gate> Gate for Maybe<G> {
+    type Wait = G::Wait;
+    type Ticket = Option<G::Ticket>;
+
+    fn admit(&self, call: &CallContext<'_>) -> Admission<Self::Ticket> {
+        match self.0.as_ref().map(|gate| gate.admit(call)) {
+            None => Admission::Admitted(None),
+            Some(Admission::Admitted(ticket)) => Admission::Admitted(Some(ticket)),
+            Some(Admission::Refused(reason)) => Admission::Refused(reason),
+            Some(Admission::Wait) => Admission::Wait,
+        }
+    }
+
+    fn poll_admit(
+        &self,
+        wait: &mut G::Wait,
+        call: &CallContext<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Ticket, Refusal>> {
+        match &self.0 {
+            None => Poll::Ready(Ok(None)),
+            Some(gate) => gate.poll_admit(wait, call, cx).map_ok(Some),
+        }
+    }
+
+    fn leave(&self, wait: &mut G::Wait) {
+        if let Some(gate) = &self.0 {
+            gate.leave(wait);
+        }
+    }
+
+    fn settle(&self, ticket: Self::Ticket, end: End) {
+        if let (Some(gate), Some(ticket)) = (&self.0, ticket) {
+            gate.settle(ticket, end);
+        }
+    }
+}
+
+impl<G: Judge<T, E>, T, E> Judge<T, E> for Maybe<G> {
+    fn judge(&self, result: Result<&T, &Error<E>>) -> End {
+        match &self.0 {
+            None => End::Ignored,
+            Some(gate) => gate.judge(result),
+        }
+    }
+}
