@@ -4,20 +4,21 @@
 //! says of each failure whether the thing may have happened ([`Effect`]). All else stands
 //! around it.
 
+mod client;
 #[cfg(unix)]
 mod embedded;
-mod client;
 mod error;
 mod provider;
 mod types;
 
+pub use client::{
+    ByName, CREATE_LABEL, ClientDrained, ClientReport, Commands, Monitor, OperationKind,
+    PooledSessions, Reaped, ReaperEvent, ReaperSnapshot, RunMany, Running, Runs, Session,
+    SessionClient, SessionClientBuilder, SessionList, SessionPool, SessionPoolBuilder,
+    SessionResult, blocking,
+};
 #[cfg(unix)]
 pub use embedded::{EmbeddedBuilder, EmbeddedProvider, FileInfo, FoundFiles};
-pub use client::{
-    ByName, CREATE_LABEL, ClientDrained, ClientReport, Commands, Monitor, OperationKind, PooledSessions, Reaped,
-    ReaperEvent, ReaperSnapshot, RunMany, Running, Runs, Session, SessionClient,
-    SessionClientBuilder, SessionList, SessionPool, SessionPoolBuilder, SessionResult, blocking,
-};
 pub use error::{Effect, SessionError, SessionErrorKind};
 pub use provider::SessionProvider;
 pub use types::{

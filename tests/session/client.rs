@@ -25,7 +25,11 @@ pub(crate) fn quick(provider: &Scripted) -> SessionClientBuilder<Scripted> {
         .backoff(Backoff::constant(millisecond))
         .reaper_backoff(Backoff::constant(millisecond))
         .reaper_attempts(1000)
-        .circuit_breaker(CircuitBreaker::builder().consecutive_failures(1_000_000).no_failure_rate())
+        .circuit_breaker(
+            CircuitBreaker::builder()
+                .consecutive_failures(1_000_000)
+                .no_failure_rate(),
+        )
 }
 
 pub(crate) fn client(provider: &Scripted) -> SessionClient<Scripted> {
@@ -39,7 +43,11 @@ pub(crate) async fn created(client: &SessionClient<Scripted>) -> Session<Scripte
 /// Nothing is left anywhere.
 pub(crate) async fn ends(client: &SessionClient<Scripted>) {
     let report = client.close_within(SOON).await;
-    assert!(report.is_drained, "{report:?} {:#?}", client.provider().world());
+    assert!(
+        report.is_drained,
+        "{report:?} {:#?}",
+        client.provider().world()
+    );
     client.provider().until_empty().await;
     assert_eq!(client.snapshot().in_flight(), 0);
     assert_eq!(client.creating(), 0);
@@ -56,13 +64,25 @@ async fn a_session_does_all_that_its_provider_can() {
     assert_eq!(session.run("echo").await.unwrap().stdout_text(), "echo");
     let code = session.run_code(Code::python("1")).await.unwrap();
     assert_eq!(code.results, ["1"]);
-    session.write_file("a", b"bc", WriteMode::Overwrite).await.unwrap();
-    session.write_file("a", b"d", WriteMode::Append).await.unwrap();
-    assert_eq!(session.read_file("a", FileRange::whole()).await.unwrap(), b"bcd");
+    session
+        .write_file("a", b"bc", WriteMode::Overwrite)
+        .await
+        .unwrap();
+    session
+        .write_file("a", b"d", WriteMode::Append)
+        .await
+        .unwrap();
+    assert_eq!(
+        session.read_file("a", FileRange::whole()).await.unwrap(),
+        b"bcd"
+    );
     assert_eq!(session.list_directory(".").await.unwrap()[0].name, "a");
     let labels = session.labels().await.unwrap();
     assert_eq!(labels["for"], "test");
-    session.set_labels(&[("x".into(), "y".into())].into()).await.unwrap();
+    session
+        .set_labels(&[("x".into(), "y".into())].into())
+        .await
+        .unwrap();
     assert_eq!(session.labels().await.unwrap().len(), 1);
     assert_eq!(client.get(session.id()).await.unwrap().id, *session.id());
     assert!(session.is_intact());
@@ -129,7 +149,13 @@ async fn creations_that_are_dropped_at_random_times_leave_no_session() {
             Ok::<_, std::convert::Infallible>(())
         }
     });
-    assert!(mainstay::gather(creations).limit(50).spawned().await.is_complete());
+    assert!(
+        mainstay::gather(creations)
+            .limit(50)
+            .spawned()
+            .await
+            .is_complete()
+    );
     ends(&client).await;
     assert!(provider.world().created > 50);
 }
@@ -137,7 +163,12 @@ async fn creations_that_are_dropped_at_random_times_leave_no_session() {
 /// Trap 51.
 #[tokio::test]
 async fn a_session_whose_reply_was_lost_is_adopted() {
-    for kind in [Kind::Connection, Kind::Protocol, Kind::Unavailable, Kind::Local] {
+    for kind in [
+        Kind::Connection,
+        Kind::Protocol,
+        Kind::Unavailable,
+        Kind::Local,
+    ] {
         let provider = Scripted::new();
         provider.script("create", [Fault::LoseReply(error(kind))]);
         let client = client(&provider);
@@ -176,7 +207,11 @@ async fn a_second_session_that_shows_up_late_is_ended() {
     provider.script("create", [Fault::LoseReply(error(Kind::Connection))]);
     let client = client(&provider);
     let session = created(&client).await;
-    assert_eq!(provider.world().created, 2, "the list did not show the first one");
+    assert_eq!(
+        provider.world().created,
+        2,
+        "the list did not show the first one"
+    );
     provider.until(|world| world.alive.len() == 1).await;
     assert_eq!(session.status().await.unwrap(), SessionStatus::Running);
     assert_eq!(client.snapshot().found, 1);
@@ -193,7 +228,9 @@ async fn what_a_late_creation_brings_is_ended_and_its_successor_stays() {
         .build()
         .unwrap();
     let session = created(&client).await;
-    provider.until(|world| world.created == 2 && world.alive.len() == 1).await;
+    provider
+        .until(|world| world.created == 2 && world.alive.len() == 1)
+        .await;
     assert!(provider.world().alive.contains_key(session.id()));
     ends_with(&client, session).await;
 }
@@ -263,7 +300,11 @@ async fn when_the_provider_is_down_creations_are_refused_with_the_time_to_come_b
     assert_eq!(client.breaker().state(), CircuitState::Open);
     let calls = provider.calls("create");
     let refused = client.create(CreateSession::new()).await.unwrap_err();
-    let Some(Refusal::CircuitOpen { retry_after: Some(span), .. }) = refused.refusal() else {
+    let Some(Refusal::CircuitOpen {
+        retry_after: Some(span),
+        ..
+    }) = refused.refusal()
+    else {
         panic!("{refused:?}")
     };
     assert!(span > Duration::from_secs(1) && span <= Duration::from_secs(7));
@@ -293,12 +334,21 @@ async fn neither_a_missing_session_nor_a_throttled_call_opens_the_breaker() {
 #[tokio::test]
 async fn creations_are_limited() {
     let provider = Scripted::new();
-    let limiter = mainstay::RateLimiter::per_second(1).burst(2).max_wait(Duration::ZERO);
+    let limiter = mainstay::RateLimiter::per_second(1)
+        .burst(2)
+        .max_wait(Duration::ZERO);
     let client = quick(&provider).create_rate(limiter).build().unwrap();
     let (one, two) = (created(&client).await, created(&client).await);
     let refused = client.create(CreateSession::new()).await.unwrap_err();
-    assert!(matches!(refused.refusal(), Some(Refusal::RateLimited { .. })));
-    assert_eq!(two.status().await.unwrap(), SessionStatus::Running, "others are not");
+    assert!(matches!(
+        refused.refusal(),
+        Some(Refusal::RateLimited { .. })
+    ));
+    assert_eq!(
+        two.status().await.unwrap(),
+        SessionStatus::Running,
+        "others are not"
+    );
     drop(one);
     ends_with(&client, two).await;
 }
@@ -326,11 +376,20 @@ async fn a_command_is_repeated_only_where_that_does_no_harm() {
     assert_eq!(ran(&provider), 2, "it was said that it may");
 
     provider.script("write", [Fault::LoseReply(error(Kind::Connection))]);
-    let half = session.write_file("f", b"x", WriteMode::Append).await.unwrap_err();
+    let half = session
+        .write_file("f", b"x", WriteMode::Append)
+        .await
+        .unwrap_err();
     assert_eq!(half.attempts(), 1);
     provider.script("write", [Fault::Fail(not_done(Kind::Unavailable))]);
-    session.write_file("f", b"y", WriteMode::Append).await.unwrap();
-    assert_eq!(session.read_file("f", FileRange::whole()).await.unwrap(), b"xy");
+    session
+        .write_file("f", b"y", WriteMode::Append)
+        .await
+        .unwrap();
+    assert_eq!(
+        session.read_file("f", FileRange::whole()).await.unwrap(),
+        b"xy"
+    );
 
     provider.script("read", [Fault::LoseReply(error(Kind::Connection))]);
     session.read_file("f", FileRange::whole()).await.unwrap();
@@ -360,7 +419,10 @@ async fn a_list_goes_on_after_an_error_where_it_was() {
     assert_eq!(list.next().await.unwrap().unwrap().sessions.len(), 2);
     assert_eq!(list.next().await.unwrap().unwrap().sessions.len(), 1);
     assert!(list.next().await.is_none() && list.position().is_none());
-    assert_eq!(client.list(again).collect(usize::MAX).await.unwrap().len(), 3);
+    assert_eq!(
+        client.list(again).collect(usize::MAX).await.unwrap().len(),
+        3
+    );
     drop(sessions);
     ends(&client).await;
 }
@@ -379,21 +441,30 @@ async fn a_session_is_taken_over_once_and_given_away() {
     ends_with(&client, session).await;
     assert!(matches!(
         client.attach(&id).await.unwrap_err(),
-        Error::Refused { reason: Refusal::ShutDown, .. }
+        Error::Refused {
+            reason: Refusal::ShutDown,
+            ..
+        }
     ));
 }
 
 #[test]
 fn settings_are_checked() {
     let build = |set: fn(SessionClientBuilder<Scripted>) -> SessionClientBuilder<Scripted>| {
-        set(SessionClient::builder(Scripted::new())).build().unwrap_err().field()
+        set(SessionClient::builder(Scripted::new()))
+            .build()
+            .unwrap_err()
+            .field()
     };
     assert_eq!(build(|b| b.max_attempts(0)), "max_attempts");
     assert_eq!(build(|b| b.max_elapsed(Duration::ZERO)), "max_elapsed");
     assert_eq!(build(|b| b.reaper_concurrency(0)), "reaper_concurrency");
     assert_eq!(build(|b| b.reaper_attempts(0)), "reaper_attempts");
     assert_eq!(build(|b| b.search_looks(0)), "search_looks");
-    assert_eq!(build(|b| b.time_limit(OperationKind::Get, Duration::ZERO)), "time_limit");
+    assert_eq!(
+        build(|b| b.time_limit(OperationKind::Get, Duration::ZERO)),
+        "time_limit"
+    );
     let breaker = |b: SessionClientBuilder<Scripted>| {
         b.circuit_breaker(CircuitBreaker::builder().half_open_probes(0))
     };

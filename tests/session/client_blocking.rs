@@ -28,11 +28,20 @@ fn the_same_names_work_on_a_plain_thread() {
     assert_eq!(client.status(session.id()).unwrap(), SessionStatus::Running);
     let pages: Vec<_> = client.list(ListSessions::all()).collect();
     assert_eq!(pages.len(), 1);
-    assert_eq!(pages[0].as_ref().unwrap().as_ref().unwrap().sessions.len(), 1);
+    assert_eq!(
+        pages[0].as_ref().unwrap().as_ref().unwrap().sessions.len(),
+        1
+    );
     let mut monitor = session.monitor(Duration::from_millis(1));
-    assert_eq!(monitor.next().unwrap().unwrap().unwrap(), SessionStatus::Running);
+    assert_eq!(
+        monitor.next().unwrap().unwrap().unwrap(),
+        SessionStatus::Running
+    );
     assert!(!session.close().unwrap().already_gone);
-    assert_eq!(monitor.next().unwrap().unwrap().unwrap(), SessionStatus::Deleted);
+    assert_eq!(
+        monitor.next().unwrap().unwrap().unwrap(),
+        SessionStatus::Deleted
+    );
     assert!(monitor.next().is_none());
 
     // Dropped on a thread without a runtime.
@@ -54,7 +63,10 @@ fn a_pool_works_on_plain_threads() {
             let pool = &pool;
             scope.spawn(move || {
                 let session = pool.get().unwrap();
-                assert_eq!(session.run(n.to_string()).unwrap().stdout_text(), n.to_string());
+                assert_eq!(
+                    session.run(n.to_string()).unwrap().stdout_text(),
+                    n.to_string()
+                );
             });
         }
     });

@@ -38,7 +38,10 @@ async fn a_deletion_that_fails_three_times_succeeds_in_the_end() {
         ReaperEvent::Failed { failures, .. } => Some(*failures),
         _ => None,
     };
-    assert_eq!(events.iter().filter_map(failures).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(
+        events.iter().filter_map(failures).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
     assert!(matches!(events.last(), Some(ReaperEvent::Deleted { .. })));
     assert_eq!(client.snapshot().failures, 3);
 }
@@ -150,7 +153,10 @@ async fn what_cannot_be_ended_is_given_up_and_told() {
     drop(created(&client).await);
     let report = client.close_within(SOON).await;
     assert!(!report.is_drained);
-    assert_eq!((report.sessions.given_up, report.sessions.in_flight()), (1, 0));
+    assert_eq!(
+        (report.sessions.given_up, report.sessions.in_flight()),
+        (1, 0)
+    );
     assert_eq!(*told.lock().unwrap(), [("session s00001".to_owned(), 4)]);
 }
 
@@ -215,7 +221,10 @@ fn a_runtime_that_ends_in_the_middle_strands_and_loses_nothing() {
         // What the other end had begun was lost with the runtime: that is the test's own.
         provider.world().working = 0;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     provider.unreliable(0, Duration::ZERO);
     runtime.block_on(ends(&client));
 }
@@ -330,9 +339,17 @@ async fn a_named_deletion_takes_it_from_the_reaper() {
     let session = created(&client).await;
     let id = session.id().clone();
     drop(session);
-    provider.until(|world| world.calls.get("delete") == Some(&1)).await;
+    provider
+        .until(|world| world.calls.get("delete") == Some(&1))
+        .await;
     assert!(!client.delete(&id).await.unwrap().already_gone);
-    assert!(client.delete(&SessionId::new("never")).await.unwrap().already_gone);
+    assert!(
+        client
+            .delete(&SessionId::new("never"))
+            .await
+            .unwrap()
+            .already_gone
+    );
     ends(&client).await;
     assert_eq!(provider.calls("delete"), 3);
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use mainstay::retry::{Backoff, Jitter};
 use mainstay::session::{
     Command, CreateSession, OperationKind, SessionClient, SessionErrorKind as Kind, SessionStatus,
 };
-use mainstay::retry::{Backoff, Jitter};
 use tokio::time::Instant;
 
 use crate::scripted::{Fault, Scripted, not_done};
@@ -52,7 +52,10 @@ async fn hints_of_a_throttling_provider_are_obeyed() {
 
     provider.script("status", [throttled(61)]);
     let (failed, millis) = took(session.status()).await;
-    assert!(failed.is_err() && about(millis, 0), "too long a hint is handed over");
+    assert!(
+        failed.is_err() && about(millis, 0),
+        "too long a hint is handed over"
+    );
     provider.script("create", [throttled(61)]);
     let (failed, millis) = took(client.create(CreateSession::new())).await;
     assert!(failed.is_err() && about(millis, 0));
@@ -70,9 +73,15 @@ async fn a_command_has_its_own_limit_and_the_margin() {
     let session = client.create(CreateSession::new()).await.unwrap();
     provider.always("run", Fault::Hang);
     let (late, millis) = took(session.run(Command::new("x").time_limit(7 * SECOND))).await;
-    assert!(late.unwrap_err().is_timed_out() && about(millis, 17), "{millis}");
+    assert!(
+        late.unwrap_err().is_timed_out() && about(millis, 17),
+        "{millis}"
+    );
     let (late, millis) = took(session.run("x")).await;
-    assert!(late.unwrap_err().is_timed_out() && about(millis, 300), "{millis}");
+    assert!(
+        late.unwrap_err().is_timed_out() && about(millis, 300),
+        "{millis}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,7 +134,10 @@ async fn a_monitor_does_not_burst_after_a_stall() {
     let client = client(&provider);
     let session = client.create(CreateSession::new()).await.unwrap();
     let mut monitor = session.monitor(SECOND);
-    assert_eq!(monitor.next().await.unwrap().unwrap(), SessionStatus::Running);
+    assert_eq!(
+        monitor.next().await.unwrap().unwrap(),
+        SessionStatus::Running
+    );
     tokio::time::sleep(3600 * SECOND).await;
     assert_eq!(provider.calls("status"), 1, "nobody asked");
     let cut = tokio::time::timeout(SECOND / 2, monitor.next()).await;

@@ -16,14 +16,23 @@ async fn many_commands_in_one_session_answer_in_order() {
     let session = created(&client).await;
     let lines = (0..50).map(|n| format!("line {n}"));
     let outcomes = session.run_many(lines.clone()).limit(7).await;
-    let texts: Vec<_> = outcomes.successes().map(|result| result.stdout_text().into_owned()).collect();
+    let texts: Vec<_> = outcomes
+        .successes()
+        .map(|result| result.stdout_text().into_owned())
+        .collect();
     assert_eq!(texts, lines.collect::<Vec<_>>());
 
     provider.script("run", [Fault::Fine, Fault::Fail(error(Kind::Tool))]);
     let first_error = session.run_many(["a", "b", "c"]).limit(1).try_all().await;
     let first_error = first_error.unwrap_err();
-    assert_eq!(first_error.to_string(), "item 1: the tool failed: as scripted");
-    assert!(matches!(first_error.into_error(), Error::Operation { .. }), "it is flat");
+    assert_eq!(
+        first_error.to_string(),
+        "item 1: the tool failed: as scripted"
+    );
+    assert!(
+        matches!(first_error.into_error(), Error::Operation { .. }),
+        "it is flat"
+    );
 
     let mut stream = session.run_many(["a", "b"]).as_finished();
     let mut seen = 0;
@@ -41,7 +50,10 @@ async fn two_hundred_commands_over_five_unreliable_sessions_each_have_one_outcom
     provider.unreliable(200, Duration::from_millis(3));
     let client = client(&provider);
     let pool = SessionPool::builder(&client).max_size(5).build().unwrap();
-    let outcomes = pool.run_many((0..200).map(|n| n.to_string())).limit(20).await;
+    let outcomes = pool
+        .run_many((0..200).map(|n| n.to_string()))
+        .limit(20)
+        .await;
     assert_eq!(outcomes.len(), 200);
     assert!(outcomes.is_complete());
     for (index, outcome) in outcomes.iter().enumerate() {
@@ -114,7 +126,10 @@ async fn a_wait_for_a_session_that_is_dropped_loses_none() {
         let _cut = tokio::time::timeout(patience, pool.get()).await;
     }
     let (one, two) = (pool.get().await.unwrap(), pool.get().await.unwrap());
-    assert!(provider.world().created <= 2, "creations go on, and serve the next");
+    assert!(
+        provider.world().created <= 2,
+        "creations go on, and serve the next"
+    );
     drop((one, two));
     assert!(pool.close_within(SOON).await.is_drained);
     ends(&client).await;
@@ -146,9 +161,15 @@ async fn the_errors_of_a_pool_are_flat() {
     let denied = pool.get().await.unwrap_err();
     assert_eq!(denied.last().unwrap().kind(), Kind::Denied);
     let denied = pool.run("x").await.unwrap_err();
-    assert!(matches!(denied, Error::Operation { attempts: 1, .. }), "{denied:?}");
+    assert!(
+        matches!(denied, Error::Operation { attempts: 1, .. }),
+        "{denied:?}"
+    );
     pool.close();
-    assert_eq!(pool.run("x").await.unwrap_err().refusal(), Some(Refusal::ShutDown));
+    assert_eq!(
+        pool.run("x").await.unwrap_err().refusal(),
+        Some(Refusal::ShutDown)
+    );
     let unset = SessionPool::builder(&client).build().unwrap_err();
     assert_eq!(unset.field(), "max_size");
     ends(&client).await;
@@ -168,7 +189,11 @@ async fn a_shutdown_in_the_middle_of_many_commands_leaves_no_session() {
         .unwrap();
     let commands = tokio::spawn({
         let pool = pool.clone();
-        async move { pool.run_many((0..1000).map(|n| n.to_string())).limit(10).await }
+        async move {
+            pool.run_many((0..1000).map(|n| n.to_string()))
+                .limit(10)
+                .await
+        }
     });
     provider.until(|world| world.lines.len() > 50).await;
     shutdown.request();
@@ -188,23 +213,38 @@ async fn a_monitor_tells_changes_and_errors_and_ends_with_the_session() {
     let session = created(&client).await;
     let id = session.id().clone();
     let mut monitor = session.monitor(Duration::from_millis(1));
-    assert_eq!(monitor.next().await.unwrap().unwrap(), SessionStatus::Running);
+    assert_eq!(
+        monitor.next().await.unwrap().unwrap(),
+        SessionStatus::Running
+    );
     provider.set_status(&id, SessionStatus::Paused);
-    assert_eq!(monitor.next().await.unwrap().unwrap(), SessionStatus::Paused);
+    assert_eq!(
+        monitor.next().await.unwrap().unwrap(),
+        SessionStatus::Paused
+    );
     provider.script("status", [Fault::Fail(error(Kind::Unavailable))]);
     assert!(monitor.next().await.unwrap().is_err());
     provider.set_status(&id, SessionStatus::Running);
-    assert_eq!(monitor.next().await.unwrap().unwrap(), SessionStatus::Running);
+    assert_eq!(
+        monitor.next().await.unwrap().unwrap(),
+        SessionStatus::Running
+    );
     assert_eq!(monitor.latest(), Some(&SessionStatus::Running));
     drop(session);
-    assert_eq!(monitor.next().await.unwrap().unwrap(), SessionStatus::Deleted);
+    assert_eq!(
+        monitor.next().await.unwrap().unwrap(),
+        SessionStatus::Deleted
+    );
     assert!(monitor.next().await.is_none());
     assert!(monitor.next().await.is_none());
 
     let session = created(&client).await;
     let mut monitor = client.monitor(session.id(), Duration::from_millis(1));
     provider.set_status(session.id(), SessionStatus::Finished);
-    assert_eq!(monitor.next().await.unwrap().unwrap(), SessionStatus::Finished);
+    assert_eq!(
+        monitor.next().await.unwrap().unwrap(),
+        SessionStatus::Finished
+    );
     assert!(monitor.next().await.is_none());
     drop(session);
     ends(&client).await;

@@ -137,7 +137,8 @@ impl Scripted {
 
     /// Waits until nobody works there and nothing is alive.
     pub(crate) async fn until_empty(&self) {
-        self.until(|world| world.working == 0 && world.alive.is_empty()).await;
+        self.until(|world| world.working == 0 && world.alive.is_empty())
+            .await;
     }
 
     fn next_fault(&self, operation: &'static str) -> (Fault, Duration) {
@@ -145,7 +146,10 @@ impl Scripted {
         *world.calls.entry(operation).or_default() += 1;
         let nanos = u64::try_from(world.most_delay.as_nanos()).unwrap();
         let delay = Duration::from_nanos(fastrand::u64(..=nanos));
-        let scripted = world.script.get_mut(operation).and_then(VecDeque::pop_front);
+        let scripted = world
+            .script
+            .get_mut(operation)
+            .and_then(VecDeque::pop_front);
         let scripted = scripted.or_else(|| world.always.get(operation).cloned());
         let fault = scripted.unwrap_or_else(|| {
             if fastrand::u32(..1000) >= world.permille {
@@ -191,7 +195,9 @@ impl Scripted {
             };
             let _unread = reply.send(lost.map_or(result, Err));
         });
-        answer.await.unwrap_or_else(|_| Err(error(SessionErrorKind::Connection)))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(error(SessionErrorKind::Connection)))
     }
 }
 
@@ -244,7 +250,11 @@ impl World {
                 record.hidden -= 1;
                 continue;
             }
-            if request.next.as_deref().is_some_and(|next| id.as_str() < next) {
+            if request
+                .next
+                .as_deref()
+                .is_some_and(|next| id.as_str() < next)
+            {
                 continue;
             }
             if page.sessions.len() == size {
@@ -265,7 +275,8 @@ impl SessionProvider for Scripted {
 
     async fn create(&self, request: &CreateSession) -> Result<SessionInfo, SessionError> {
         let labels = request.labels.clone();
-        self.ask("create", move |world| Ok(world.create(labels))).await
+        self.ask("create", move |world| Ok(world.create(labels)))
+            .await
     }
 
     async fn get(&self, id: &SessionId) -> Result<SessionInfo, SessionError> {
@@ -275,12 +286,16 @@ impl SessionProvider for Scripted {
 
     async fn status(&self, id: &SessionId) -> Result<SessionStatus, SessionError> {
         let id = id.clone();
-        self.ask("status", move |world| Ok(world.session(&id)?.status.clone())).await
+        self.ask("status", move |world| {
+            Ok(world.session(&id)?.status.clone())
+        })
+        .await
     }
 
     async fn list(&self, request: &ListSessions) -> Result<SessionPage, SessionError> {
         let request = request.clone();
-        self.ask("list", move |world| Ok(world.list(&request))).await
+        self.ask("list", move |world| Ok(world.list(&request)))
+            .await
     }
 
     async fn delete(&self, id: &SessionId) -> Result<Deleted, SessionError> {
@@ -319,7 +334,10 @@ impl SessionProvider for Scripted {
             Ok(result)
         };
         let result = self.ask("run", run).await;
-        if result.as_ref().is_err_and(|error| error.effect() == Effect::None) {
+        if result
+            .as_ref()
+            .is_err_and(|error| error.effect() == Effect::None)
+        {
             // It has not run.
             if let Some(session) = self.world().alive.get_mut(&own) {
                 session.running -= 1;
@@ -385,7 +403,10 @@ impl SessionProvider for Scripted {
 
     async fn labels(&self, id: &SessionId) -> Result<Labels, SessionError> {
         let id = id.clone();
-        self.ask("labels", move |world| Ok(world.session(&id)?.labels.clone())).await
+        self.ask("labels", move |world| {
+            Ok(world.session(&id)?.labels.clone())
+        })
+        .await
     }
 
     async fn set_labels(&self, id: &SessionId, labels: &Labels) -> Result<(), SessionError> {

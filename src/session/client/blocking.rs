@@ -223,7 +223,12 @@ impl<P: SessionProvider> Session<P> {
     /// # Errors
     ///
     /// As for [`status`](Self::status).
-    pub fn write_file(&self, path: &str, content: &[u8], mode: WriteMode) -> SessionResult<Written> {
+    pub fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+        mode: WriteMode,
+    ) -> SessionResult<Written> {
         run_call(self.session.write_file(path, content, mode))
     }
 
@@ -427,7 +432,12 @@ impl<P: SessionProvider> PooledSession<'_, P> {
     /// # Errors
     ///
     /// As for [`Session::write_file`].
-    pub fn write_file(&self, path: &str, content: &[u8], mode: WriteMode) -> SessionResult<Written> {
+    pub fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+        mode: WriteMode,
+    ) -> SessionResult<Written> {
         run_call(self.session.write_file(path, content, mode))
     }
 

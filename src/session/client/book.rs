@@ -142,7 +142,13 @@ impl Book {
                 false
             }
             Some(Stage::Held | Stage::Closing) => {
-                self.put(&target, Stage::Due { at: now, named: false });
+                self.put(
+                    &target,
+                    Stage::Due {
+                        at: now,
+                        named: false,
+                    },
+                );
                 true
             }
             _ => true,
@@ -183,7 +189,10 @@ impl Book {
             self.totals.given_up += 1;
             return;
         }
-        let stage = Stage::Due { at: now, named: false };
+        let stage = Stage::Due {
+            at: now,
+            named: false,
+        };
         let target = Target::Creation(key);
         self.due.insert((now, target.clone()));
         self.entries.insert(target, Entry::new(stage, kept));
@@ -204,13 +213,7 @@ impl Book {
     }
 
     /// A try has ended. `seed` is for the jitter.
-    pub(super) fn ended(
-        &mut self,
-        target: &Target,
-        end: End,
-        now: Instant,
-        seed: u64,
-    ) -> Course {
+    pub(super) fn ended(&mut self, target: &Target, end: End, now: Instant, seed: u64) -> Course {
         let Some(entry) = self.entries.get(target) else {
             return Course::Done;
         };
@@ -233,7 +236,13 @@ impl Book {
             End::Refused(after) => {
                 let wait = after.unwrap_or_else(|| self.delay(failures.max(1), seed));
                 let named = after.is_some();
-                self.put(target, Stage::Due { at: now.saturating_add(wait), named });
+                self.put(
+                    target,
+                    Stage::Due {
+                        at: now.saturating_add(wait),
+                        named,
+                    },
+                );
                 Course::Again(failures)
             }
         }
@@ -242,7 +251,13 @@ impl Book {
     /// Its task is gone without an end, with its runtime.
     pub(super) fn interrupted(&mut self, target: &Target, now: Instant) {
         if self.entries.contains_key(target) {
-            self.put(target, Stage::Due { at: now, named: false });
+            self.put(
+                target,
+                Stage::Due {
+                    at: now,
+                    named: false,
+                },
+            );
         }
     }
 
@@ -322,8 +337,15 @@ impl Book {
             let target = Target::Session(id.clone());
             if !self.entries.contains_key(&target) {
                 self.totals.found += 1;
-                self.entries.insert(target.clone(), Entry::new(Stage::Held, None));
-                self.put(&target, Stage::Due { at: now, named: false });
+                self.entries
+                    .insert(target.clone(), Entry::new(Stage::Held, None));
+                self.put(
+                    &target,
+                    Stage::Due {
+                        at: now,
+                        named: false,
+                    },
+                );
             }
         }
         any
@@ -365,21 +387,37 @@ impl Book {
         }
         let wait = after.unwrap_or_else(|| self.delay(failures, seed));
         let at = now.saturating_add(wait);
-        self.put(target, Stage::Due { at, named: after.is_some() });
+        self.put(
+            target,
+            Stage::Due {
+                at,
+                named: after.is_some(),
+            },
+        );
         Course::Again(failures)
     }
 
     /// The back-off's delay after so many failures.
     fn delay(&self, failures: u32, seed: u64) -> Duration {
         let nth = failures.saturating_sub(1).min(64) as usize;
-        self.rules.backoff.delays(|| seed).nth(nth).unwrap_or_default()
+        self.rules
+            .backoff
+            .delays(|| seed)
+            .nth(nth)
+            .unwrap_or_default()
     }
 
     fn make_due(&mut self, which: impl Fn(&Entry) -> bool, now: Instant) {
         let these = self.entries.iter().filter(|(_, entry)| which(entry));
         let these: Vec<Target> = these.map(|(target, _)| target.clone()).collect();
         for target in these {
-            self.put(&target, Stage::Due { at: now, named: false });
+            self.put(
+                &target,
+                Stage::Due {
+                    at: now,
+                    named: false,
+                },
+            );
         }
     }
 

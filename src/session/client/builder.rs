@@ -120,10 +120,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
 
     /// The breaker that all kinds share. What counts is the client's to say; everything else is
     /// as in the settings given here.
-    pub fn circuit_breaker(
-        mut self,
-        breaker: impl IntoPolicy<Policy = CircuitBreaker>,
-    ) -> Self {
+    pub fn circuit_breaker(mut self, breaker: impl IntoPolicy<Policy = CircuitBreaker>) -> Self {
         self.breaker = Some(breaker.into_policy());
         self
     }
@@ -206,7 +203,9 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
             budget: self.budget,
             breaker: match self.breaker {
                 Some(breaker) => breaker?,
-                None => CircuitBreaker::builder().name(self.provider.name()).build()?,
+                None => CircuitBreaker::builder()
+                    .name(self.provider.name())
+                    .build()?,
             },
             create_limit: match self.create_rate {
                 Some(limiter) => limiter.transpose()?,

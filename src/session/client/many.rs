@@ -28,7 +28,8 @@ use crate::{Error, Gather, Progress, gather};
 ///
 /// Dropping it drops the commands in flight; the sessions that they ran in are then no longer
 /// intact, and a pool closes them.
-pub type RunMany<'a, R, I> = Gather<Origin<FromIter<Commands<'a, R, I>>, Alone<ByName>, Here>, Silent>;
+pub type RunMany<'a, R, I> =
+    Gather<Origin<FromIter<Commands<'a, R, I>>, Alone<ByName>, Here>, Silent>;
 
 /// Where a command can run: in a session, or in any session of a pool.
 pub trait Runs: sealed::Runs {}

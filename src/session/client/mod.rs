@@ -177,7 +177,9 @@ impl<P: SessionProvider> SessionClient<P> {
     /// Dropped at any point, it leaves no session: what is under way goes on in its task, and
     /// what comes of it goes to the reaper.
     pub async fn create(&self, request: CreateSession) -> SessionResult<Session<P>> {
-        create::create(&self.shared, request).await.map(Session::new)
+        create::create(&self.shared, request)
+            .await
+            .map(Session::new)
     }
 
     /// Finds a session.

@@ -73,7 +73,10 @@ impl<P: SessionProvider> Monitor<P> {
     }
 
     /// What an answer is worth telling.
-    fn news(&mut self, answer: SessionResult<SessionStatus>) -> Option<SessionResult<SessionStatus>> {
+    fn news(
+        &mut self,
+        answer: SessionResult<SessionStatus>,
+    ) -> Option<SessionResult<SessionStatus>> {
         let status = match answer {
             Err(Error::Operation { error, .. }) if error.kind() == SessionErrorKind::NotFound => {
                 SessionStatus::Deleted

@@ -11,10 +11,10 @@ use super::SessionClient;
 use super::many::{RunMany, run_many_on};
 use super::session::Session;
 use super::shared::SessionResult;
+use crate::Error;
 use crate::config::ConfigError;
 use crate::pool::{Check, Drained, Manage, Pool, PoolBuilder, PoolReport, PoolSnapshot, Pooled};
 use crate::shutdown::{Component, Counts};
-use crate::Error;
 
 /// Creates, checks and ends the sessions of a [`SessionPool`].
 #[derive(Debug)]

@@ -138,9 +138,7 @@ pub(super) fn settle<P: SessionProvider>(
         Ok(end) => end.clone(),
         Err(error) => match Failure::of(error) {
             Failure::Refused(after) => End::Refused(after),
-            Failure::Failed { .. } => {
-                End::Failed(error.last().and_then(SessionError::retry_after))
-            }
+            Failure::Failed { .. } => End::Failed(error.last().and_then(SessionError::retry_after)),
         },
     };
     let seed = fastrand::u64(..);

@@ -327,9 +327,9 @@ impl<'s> Midway<'s> {
             Err(Error::Operation { error, .. }) => {
                 error.effect() == Effect::None && error.kind() != SessionErrorKind::NotFound
             }
-            Err(Error::Refused { last, .. }) => {
-                last.as_ref().is_none_or(|error| error.effect() == Effect::None)
-            }
+            Err(Error::Refused { last, .. }) => last
+                .as_ref()
+                .is_none_or(|error| error.effect() == Effect::None),
             Err(_) => false,
         };
         result

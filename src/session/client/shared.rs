@@ -110,10 +110,7 @@ impl<P: SessionProvider> Shared<P> {
     }
 
     /// Changes the book, and tells whom it concerns.
-    pub(super) fn change<T>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&mut Book, Instant) -> T,
-    ) -> T {
+    pub(super) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Book, Instant) -> T) -> T {
         let now = time::now();
         let mut state = self.lock();
         let output = change(&mut state.book, now);

@@ -107,7 +107,11 @@ fn a_search_ends_what_it_finds_and_then_looks_until_there_is_nothing() {
     assert_eq!(book.start(at(0)), Some(creation(1)));
     let found = End::Looked(vec![id(1), id(2)]);
     assert_eq!(book.ended(&creation(1), found, at(0), 0), Course::Again(1));
-    assert_eq!(book.start(at(0)), Some(session(2)), "and not the one that is kept");
+    assert_eq!(
+        book.start(at(0)),
+        Some(session(2)),
+        "and not the one that is kept"
+    );
     assert_eq!(book.ended(&session(2), GONE, at(0), 0), Course::Done);
     for looks in 1..=2 {
         let now = at(10 * looks);
@@ -208,7 +212,9 @@ struct Model {
 impl Model {
     fn find(&mut self, target: &Target) -> Option<&mut Entry> {
         let mut entries = self.entries.iter_mut();
-        entries.find(|(other, _)| other == target).map(|(_, entry)| entry)
+        entries
+            .find(|(other, _)| other == target)
+            .map(|(_, entry)| entry)
     }
 
     fn remove(&mut self, target: &Target) {
@@ -216,7 +222,11 @@ impl Model {
     }
 
     fn stages(&self) -> Vec<(Target, Stage)> {
-        let mut stages: Vec<_> = self.entries.iter().map(|(t, e)| (t.clone(), e.stage)).collect();
+        let mut stages: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(t, e)| (t.clone(), e.stage))
+            .collect();
         stages.sort_by(|a, b| a.0.cmp(&b.0));
         stages
     }
@@ -228,10 +238,13 @@ impl Model {
     }
 
     fn first_due(&self) -> Option<(Instant, Target)> {
-        let due = self.entries.iter().filter_map(|(target, entry)| match entry.stage {
-            Stage::Due { at, .. } => Some((at, target.clone())),
-            _ => None,
-        });
+        let due = self
+            .entries
+            .iter()
+            .filter_map(|(target, entry)| match entry.stage {
+                Stage::Due { at, .. } => Some((at, target.clone())),
+                _ => None,
+            });
         due.min()
     }
 
@@ -239,12 +252,17 @@ impl Model {
         let wait = after.map_or(SECOND, Duration::from_secs);
         let at = now.saturating_add(wait);
         if let Some(entry) = self.find(target) {
-            entry.stage = Stage::Due { at, named: after.is_some() };
+            entry.stage = Stage::Due {
+                at,
+                named: after.is_some(),
+            };
         }
     }
 
     fn failed(&mut self, target: &Target, after: Option<u64>, now: Instant) {
-        let Some(entry) = self.find(target) else { return };
+        let Some(entry) = self.find(target) else {
+            return;
+        };
         entry.failures += 1;
         entry.empty = 0;
         if entry.failures >= RULES.max_attempts {
@@ -262,12 +280,18 @@ impl Model {
             Answer::Refused(after) => self.again(target, *after, now),
             Answer::Found(found) => {
                 let kept = self.find(target).unwrap().kept.clone();
-                let strays = found.iter().map(|n| id(*n)).filter(|id| kept.as_ref() != Some(id));
+                let strays = found
+                    .iter()
+                    .map(|n| id(*n))
+                    .filter(|id| kept.as_ref() != Some(id));
                 let strays: Vec<SessionId> = strays.collect();
                 for id in &strays {
                     let stray = Target::Session(id.clone());
                     if self.find(&stray).is_none() {
-                        let due = Stage::Due { at: now, named: false };
+                        let due = Stage::Due {
+                            at: now,
+                            named: false,
+                        };
                         self.entries.push((stray, Entry::new(due, None)));
                     }
                 }
