@@ -62,7 +62,7 @@ fn client(
         .open_for(300 * MS)
         .on_state_change(move |change| {
             let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
-            changes.push(change.clone());
+            changes.push(*change);
         });
     let client = SessionClient::builder(faulty)
         .circuit_breaker(breaker)

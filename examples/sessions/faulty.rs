@@ -131,7 +131,7 @@ impl Faulty {
 }
 
 impl SessionProvider for Faulty {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "faulty"
     }
 

@@ -5,6 +5,7 @@
 mod embedded;
 mod embedded_end;
 mod embedded_files;
+mod example;
 
 mod client;
 mod client_blocking;
