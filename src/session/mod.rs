@@ -1,8 +1,77 @@
 //! Sessions that run commands and code and keep files, here or at a service.
 //!
-//! [`SessionProvider`] is what somebody offers who has sessions; it does each thing once, and
-//! says of each failure whether the thing may have happened ([`Effect`]). All else stands
-//! around it.
+//! A *session* is a small computer of your own for a while: a shell, files, labels. Somebody
+//! has it (a [`SessionProvider`]: this machine, or a service), and it costs something for as
+//! long as it is there. So two things matter: that calls survive what fails on the way, and that
+//! no session is forgotten.
+//!
+//! ```text
+//!   your code
+//!      |   create, run, read_file, close ...           run_many(commands).limit(10)
+//!      v                                                    |
+//!   Session  <--- lends --- SessionPool  <------------------+
+//!      |  dropped
+//!      |  instead of closed ----------------> reaper: ends it, until it is gone
+//!      v                                         |
+//!   SessionClient: a pipeline for each kind of operation (time limit, retry of what may be
+//!      |           repeated, one circuit breaker, a limit on creations)
+//!      v                                         v
+//!   SessionProvider: does each thing once, and says of a failure whether it may have happened
+//! ```
+//!
+//! | you want | you take |
+//! |---|---|
+//! | a session, and to know that it ends | [`SessionClient::create`], [`Session::close`] |
+//! | many commands in one session | [`Session::run_many`] |
+//! | many commands over a few sessions | [`SessionPool::run_many`] |
+//! | to see what becomes of a session | [`Session::monitor`] |
+//! | to go on with one that is there | [`SessionClient::attach`], [`Session::detach`] |
+//! | all there are | [`SessionClient::list`] |
+//! | to end in order | [`SessionClient::close_within`], or the client and the pool as components of a [`Shutdown`](crate::Shutdown) |
+//! | code that is not async | [`blocking`] |
+//! | a service of your own | [`SessionProvider`] |
+//!
+//! # Errors
+//!
+//! Each call yields [`Error<SessionError>`](crate::Error). The [`SessionError`] is what the
+//! provider has said: of which [kind](SessionErrorKind) it is, whether it may have happened all
+//! the same ([`Effect`]), its request id, and when to come back. A command that fails is no
+//! error: [`CommandResult`] has its exit code.
+//!
+//! # What is never leaked, and what can be
+//!
+//! Every future can be dropped at any point, every guard on any thread, and no session stays
+//! behind. What is out of reach: a process that is killed, a runtime that ends before the reaper
+//! has (sessions are counted as stranded, and ended when the client is used in another one), and
+//! a provider that makes a session minutes after it was given up and does not list it before.
+//!
+//! # Examples
+//!
+//! Against any provider. (A provider on this machine is no part of this page yet.)
+//!
+//! ```no_run
+//! use mainstay::session::{CreateSession, SessionClient, SessionPool, SessionProvider};
+//! use std::time::Duration;
+//!
+//! async fn build<P: SessionProvider>(provider: P) -> Result<(), Box<dyn std::error::Error>> {
+//!     let client = SessionClient::builder(provider).build()?;
+//!
+//!     let session = client.create(CreateSession::new().label("for", "build")).await?;
+//!     let version = session.run("cc --version").await?;
+//!     println!("{}", version.stdout_text());
+//!     session.close().await?;
+//!
+//!     let pool = SessionPool::builder(&client).max_size(5).build()?;
+//!     let tests = (0..200).map(|n| format!("make test-{n}"));
+//!     let outcomes = pool.run_many(tests).limit(5).await;
+//!     for (index, error) in outcomes.failures() {
+//!         eprintln!("test {index}: {error}");
+//!     }
+//!     pool.close();
+//!     assert!(client.close_within(Duration::from_secs(30)).await.is_drained);
+//!     Ok(())
+//! }
+//! ```
 
 mod client;
 #[cfg(unix)]

@@ -62,7 +62,7 @@ async fn hints_of_a_throttling_provider_are_obeyed() {
 
     provider.script("delete", [throttled(30)]);
     drop(session);
-    let (_, millis) = took(provider.until_empty()).await;
+    let ((), millis) = took(provider.until_empty()).await;
     assert!(about(millis, 30), "{millis}");
 }
 
@@ -116,7 +116,7 @@ async fn the_reaper_backs_off_and_a_close_makes_it_try_at_once() {
     let client = client(&provider);
     provider.script("delete", vec![Fault::Fail(not_done(Kind::Unavailable)); 3]);
     drop(client.create(CreateSession::new()).await.unwrap());
-    let (_, millis) = took(provider.until_empty()).await;
+    let ((), millis) = took(provider.until_empty()).await;
     assert!(about(millis, 1 + 2 + 4), "{millis}");
 
     provider.script("delete", vec![Fault::Fail(not_done(Kind::Unavailable)); 3]);

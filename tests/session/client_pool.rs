@@ -40,6 +40,7 @@ async fn many_commands_in_one_session_answer_in_order() {
         seen += usize::from(outcome.is_ok());
     }
     assert_eq!(seen, 2);
+    drop(stream);
     drop(session);
     ends(&client).await;
 }
@@ -110,8 +111,8 @@ async fn a_time_limit_is_a_cut_too() {
     provider.script("run", [Fault::Hang]);
     let slow = Command::new("sleep").time_limit(Duration::from_millis(5));
     assert!(pool.run(slow).await.unwrap_err().is_timed_out());
-    assert_eq!(pool.snapshot().closed.broken, 1);
-    drop(pool);
+    let report = pool.close_within(SOON).await;
+    assert_eq!(report.snapshot.closed.broken, 1);
     ends(&client).await;
 }
 

@@ -126,7 +126,7 @@ impl Scripted {
 
     /// Waits until this holds.
     pub(crate) async fn until(&self, holds: impl Fn(&World) -> bool) {
-        for _ in 0..20_000 {
+        for _ in 0..60_000 {
             if holds(&self.world()) {
                 return;
             }
@@ -269,7 +269,7 @@ impl World {
 }
 
 impl SessionProvider for Scripted {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "scripted"
     }
 

@@ -159,7 +159,6 @@ pub struct Session<P: SessionProvider> {
 
 impl<P: SessionProvider> Session<P> {
     /// The async session: the same one.
-    #[must_use]
     pub const fn as_async(&self) -> &super::Session<P> {
         &self.session
     }
@@ -395,7 +394,6 @@ pub struct PooledSession<'p, P: SessionProvider> {
 
 impl<P: SessionProvider> PooledSession<'_, P> {
     /// The async session: the same one.
-    #[must_use]
     pub fn as_async(&self) -> &super::Session<P> {
         &self.session
     }

@@ -31,7 +31,7 @@ pub struct SessionClientBuilder<P: SessionProvider> {
     backoff: Backoff,
     budget: RetryBudget,
     breaker: Option<Result<CircuitBreaker, ConfigError>>,
-    create_rate: Option<Option<Result<RateLimiter, ConfigError>>>,
+    create_rate: Result<Option<RateLimiter>, ConfigError>,
     bulkhead: Option<Result<Bulkhead, ConfigError>>,
     reaper: book::Rules,
     listener: Option<Listener>,
@@ -51,7 +51,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
                 .max_delay(Duration::from_secs(10)),
             budget: RetryBudget::default(),
             breaker: None,
-            create_rate: None,
+            create_rate: default_rate().map(Some),
             bulkhead: None,
             reaper: book::Rules {
                 concurrency: 8,
@@ -127,13 +127,13 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
 
     /// How many creations begin in a time.
     pub fn create_rate(mut self, limiter: impl IntoPolicy<Policy = RateLimiter>) -> Self {
-        self.create_rate = Some(Some(limiter.into_policy()));
+        self.create_rate = limiter.into_policy().map(Some);
         self
     }
 
     /// Any number of creations may begin at once.
     pub fn no_create_rate(mut self) -> Self {
-        self.create_rate = Some(None);
+        self.create_rate = Ok(None);
         self
     }
 
@@ -207,10 +207,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
                     .name(self.provider.name())
                     .build()?,
             },
-            create_limit: match self.create_rate {
-                Some(limiter) => limiter.transpose()?,
-                None => Some(default_rate()?),
-            },
+            create_limit: self.create_rate?,
             bulkhead: self.bulkhead.transpose()?,
         };
         let shared = Shared::new(Parts {

@@ -97,7 +97,7 @@ pub struct Running<'a> {
 #[derive(Debug)]
 pub struct ByName(PhantomData<()>);
 
-impl<'a> IntoOperation<ByName> for Running<'a> {
+impl IntoOperation<ByName> for Running<'_> {
     type Operation = Self;
 
     fn into_operation(self) -> Self {

@@ -47,24 +47,31 @@ impl<P: SessionProvider> Driver<P> {
             for target in batch.targets {
                 jobs.spawn(Job::new(&self.shared, target).run());
             }
-            self.wait(&mut jobs, batch.next).await;
+            if !self.wait(&mut jobs, batch.next).await {
+                return;
+            }
         }
         self.over = true;
     }
 
-    /// Until a job has ended, something is due, or the book has changed.
-    async fn wait(&self, jobs: &mut JoinSet<()>, next: Instant) {
+    /// Until a job has ended, something is due, or the book has changed. False when a job was
+    /// dropped: the runtime is ending, and would drop the next ones too, for as long as this
+    /// one tried.
+    async fn wait(&self, jobs: &mut JoinSet<()>, next: Instant) -> bool {
         let mut changed = pin!(self.shared.changed.notified());
         let mut timer = Timer::new();
         poll_fn(|cx| {
-            let ended = matches!(jobs.poll_join_next(cx), Poll::Ready(Some(_)));
+            let ended = match jobs.poll_join_next(cx) {
+                Poll::Ready(Some(Err(error))) if error.is_cancelled() => return Poll::Ready(false),
+                polled => matches!(polled, Poll::Ready(Some(_))),
+            };
             let due = timer.poll_until(next, cx).is_ready();
             if ended || due || changed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+                return Poll::Ready(true);
             }
             Poll::Pending
         })
-        .await;
+        .await
     }
 }
 

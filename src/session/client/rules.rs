@@ -136,7 +136,7 @@ mod tests {
         Kind::Local,
     ];
 
-    fn decide<V>(rule: impl Classify<(), SessionError, V>, error: &Error<SessionError>) -> V {
+    fn decide<V>(rule: &impl Classify<(), SessionError, V>, error: &Error<SessionError>) -> V {
         rule.classify(Err(error))
     }
 
@@ -148,15 +148,15 @@ mod tests {
                 let error = Error::operation(SessionError::new(kind, "").with_effect(effect));
                 let passes = may_pass(kind);
                 let verdict = |yes| if yes { Verdict::Retry } else { Verdict::Stop };
-                assert_eq!(decide(Repeat::Always, &error), verdict(passes));
+                assert_eq!(decide(&Repeat::Always, &error), verdict(passes));
                 let undone = passes && effect == Effect::None;
-                assert_eq!(decide(Repeat::Undone, &error), verdict(undone));
-                assert_eq!(decide(Repeat::Never, &error), Verdict::Stop);
+                assert_eq!(decide(&Repeat::Undone, &error), verdict(undone));
+                assert_eq!(decide(&Repeat::Never, &error), Verdict::Stop);
             }
         }
         let late = Error::timed_out(Duration::from_secs(1));
-        assert_eq!(decide(Repeat::Always, &late), Verdict::Retry);
-        assert_eq!(decide(Repeat::Undone, &late), Verdict::Stop);
+        assert_eq!(decide(&Repeat::Always, &late), Verdict::Retry);
+        assert_eq!(decide(&Repeat::Undone, &late), Verdict::Stop);
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
         let span = Duration::from_secs(7);
         let error = SessionError::new(Kind::Throttled, "").with_retry_after(span);
         let error = Error::operation(error);
-        assert_eq!(decide(Repeat::Undone, &error), Verdict::RetryAfter(span));
+        assert_eq!(decide(&Repeat::Undone, &error), Verdict::RetryAfter(span));
     }
 
     #[test]
@@ -178,9 +178,9 @@ mod tests {
                 }
                 _ => CountAs::Success,
             };
-            assert_eq!(decide(Health, &error), expected, "{kind}");
+            assert_eq!(decide(&Health, &error), expected, "{kind}");
         }
         let late = Error::timed_out(Duration::from_secs(1));
-        assert_eq!(decide(Health, &late), CountAs::Failure);
+        assert_eq!(decide(&Health, &late), CountAs::Failure);
     }
 }

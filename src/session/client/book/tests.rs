@@ -161,7 +161,7 @@ enum Event {
     GiveAway(u8),
     Closing(u8),
     Gone(u8),
-    Search(u8, Option<u8>),
+    Search(Option<u8>),
     Start,
     Ended(u8, Answer),
     Interrupted(u8),
@@ -192,7 +192,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..4u8).prop_map(Event::GiveAway),
         1 => (0..4u8).prop_map(Event::Closing),
         1 => (0..4u8).prop_map(Event::Gone),
-        1 => (0..2u8, prop::option::of(0..4u8)).prop_map(|(key, kept)| Event::Search(key, kept)),
+        1 => prop::option::of(0..4u8).prop_map(Event::Search),
         6 => Just(Event::Start),
         6 => (any::<u8>(), answer).prop_map(|(which, answer)| Event::Ended(which, answer)),
         1 => any::<u8>().prop_map(Event::Interrupted),
@@ -359,7 +359,7 @@ proptest! {
                     }
                     book.gone(&id(n));
                 }
-                Event::Search(_, kept) => {
+                Event::Search(kept) => {
                     // Each creation has a key of its own.
                     searched += 1;
                     let (key, kept) = (creation(searched), kept.map(id));
