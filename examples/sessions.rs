@@ -58,8 +58,8 @@ fn client(
     let faulty = Faulty::new(provider.clone(), seed.unwrap_or(1), Arc::clone(tallies));
     let changes = Arc::clone(changes);
     let breaker = CircuitBreaker::builder()
-        .consecutive_failures(5)
-        .open_for(300 * MS)
+        .consecutive_failures(3)
+        .open_for(100 * MS)
         .on_state_change(move |change| {
             let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
             changes.push(*change);

@@ -6,8 +6,6 @@ mod embedded;
 mod embedded_end;
 mod embedded_files;
 mod example;
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
-
 mod client;
 mod client_blocking;
 mod client_end;
