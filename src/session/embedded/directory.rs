@@ -9,7 +9,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,7 +138,7 @@ pub(super) fn remove_leftovers(parent: &Path) -> io::Result<usize> {
 fn remove_leftover(name: &str, path: &Path) -> io::Result<bool> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let mut options = fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), flags.bits().cast_signed());
+    options.read(true).custom_flags(bits(flags));
     // No directory, or not ours to open: not ours to remove.
     let Ok(lock) = options.open(path) else {
         return Ok(false);
@@ -150,6 +150,15 @@ fn remove_leftover(name: &str, path: &Path) -> io::Result<bool> {
     let dir = Dir::from_std_file(lock.try_clone()?);
     clear(name, path, &dir)?;
     Ok(true)
+}
+
+/// Flags as the standard library wants them.
+#[expect(
+    clippy::cast_possible_wrap,
+    reason = "the system's own bits, which are the same either way"
+)]
+pub(super) const fn bits(flags: OFlags) -> i32 {
+    flags.bits() as i32
 }
 
 /// The directories of one session. Dropping it removes them.

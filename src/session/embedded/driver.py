@@ -1,6 +1,6 @@
 # Runs what comes by standard input as a program of its own, and says what its last line is
 # worth, between two marks that nobody else knows.
-import ast, linecache, sys, types
+import ast, linecache, sys, traceback, types
 
 mark, most = sys.argv[1], int(sys.argv[2])
 text = sys.stdin.buffer.read()
@@ -26,7 +26,7 @@ except BaseException as error:
     # Not the frames of this one, nor of the parser.
     while trace is not None and trace.tb_frame.f_code.co_filename != "<code>":
         trace = trace.tb_next
-    sys.excepthook(type(error), error, trace)
+    traceback.print_exception(type(error), error.with_traceback(trace), trace)
     sys.exit(1)
 if value is not None:
     cut = "+" if len(value) > most else "="

@@ -247,7 +247,7 @@ impl Files<'_> {
 /// nobody writes to, a terminal.
 fn open(dir: &Dir, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    dir.open_with(path, options.custom_flags(flags.bits().cast_signed()))
+    dir.open_with(path, options.custom_flags(directory::bits(flags)))
 }
 
 /// The size of what is a regular file.
@@ -256,9 +256,10 @@ fn regular(path: &str, found: io::Result<Metadata>) -> Done<u64> {
     if found.is_file() {
         return Ok(found.len());
     }
-    let what = match found.is_dir() {
-        true => "a directory",
-        false => "a device, a pipe or a socket",
+    let what = if found.is_dir() {
+        "a directory"
+    } else {
+        "a device, a pipe or a socket"
     };
     Err(invalid(format!("{path:?} is {what}, not a file")))
 }
@@ -274,9 +275,10 @@ fn read_at(file: &mut File, offset: u64, most: u64) -> io::Result<Vec<u8>> {
 }
 
 fn kind_of(directory: bool) -> EntryKind {
-    match directory {
-        true => EntryKind::Directory,
-        false => EntryKind::File,
+    if directory {
+        EntryKind::Directory
+    } else {
+        EntryKind::File
     }
 }
 

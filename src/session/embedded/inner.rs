@@ -1,7 +1,9 @@
 //! What the handles of a provider share, and how sessions come and go.
 
+use std::convert::Infallible;
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -81,7 +83,7 @@ impl Inner {
         }
         let parent = self.parent();
         let made = Root::make(&parent);
-        let made = made.map_err(|error| fault::io(&parent.to_string_lossy(), error))?;
+        let made = made.map_err(|error| no_root(&parent, error))?;
         Ok(Arc::clone(root.insert(Arc::new(made))))
     }
 
@@ -245,6 +247,14 @@ impl Drop for Seat<'_> {
     }
 }
 
+/// That is never the caller's doing.
+fn no_root(parent: &Path, error: io::Error) -> SessionError {
+    let text = format!("{}: {error}", parent.display());
+    SessionError::new(SessionErrorKind::Local, text)
+        .with_effect(Effect::None)
+        .with_source(error)
+}
+
 fn no_seat(inner: &Inner, reason: NoSeat) -> SessionError {
     let message = match reason {
         NoSeat::Closed => "the provider is closed".to_owned(),
@@ -283,7 +293,7 @@ impl Ending {
         self.result = cleared.map_err(fault::offload);
     }
 
-    async fn quiet(&self) -> Result<(), std::convert::Infallible> {
+    async fn quiet(&self) -> Result<(), Infallible> {
         while self.inner.sessions().busy(&self.live.id) > 0 {
             self.live.quiet.notified().await;
         }

@@ -93,7 +93,7 @@ mod linux {
             return Vec::new();
         };
         all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(|number| Pid::from_raw(number))
+            .filter_map(Pid::from_raw)
             .filter(|pid| *pid != getpid())
             .filter_map(|pid| marked(pid, mark))
             .collect()

@@ -371,7 +371,7 @@ fn number(next: Option<&str>) -> Result<u64, SessionError> {
 }
 
 impl SessionProvider for EmbeddedProvider {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "embedded"
     }
 

@@ -107,6 +107,8 @@ impl Visit {
     async fn permit(&self) -> Result<Permit<Bulkhead>, SessionError> {
         let wait = self.live.commands.acquire(1);
         match self.live.ended.run_until_cancelled(wait).await {
+            // The place may be that of a command which the deletion has just killed.
+            _ if self.live.ended.is_cancelled() => Err(fault::no_session(&self.live.id)),
             Some(Ok(permit)) => Ok(permit),
             Some(Err(_full)) => Err(self.crowded()),
             None => Err(fault::no_session(&self.live.id)),

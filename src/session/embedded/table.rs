@@ -253,3 +253,6 @@ impl<T> Row<T> {
             .all(|(name, value)| self.labels.get(name) == Some(value))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,436 @@
+//! The embedded provider's ends: nothing of a session stays, however it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command as Program, Stdio};
+use std::time::{Duration, Instant};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use mainstay::session::{
+    Code, CreateSession, Effect, EmbeddedProvider, FileRange, SessionErrorKind, SessionProvider,
+    SessionStatus, WriteMode,
+};
+
+use super::embedded::{MS, Place, is, nap, output, processes, session, until};
+
+const ALONE: &str = "MAINSTAY_ALONE";
+/// Somebody who is not root, everywhere.
+const NOBODY: u32 = 65_534;
+
+/// This binary, to run one of its tests.
+fn this_test(name: &str) -> Program {
+    let mut program = Program::new(std::env::current_exe().unwrap());
+    let name = format!("embedded_end::{name}");
+    program.args(["--exact", &name, "--nocapture", "--test-threads=1"]);
+    program
+}
+
+/// Runs the test in a process of its own: what it counts is then its own. Whether it is that.
+fn is_alone(name: &str) -> bool {
+    if std::env::var(ALONE).is_ok() {
+        return true;
+    }
+    let status = this_test(name).env(ALONE, "1").status().unwrap();
+    assert!(status.success());
+    false
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Also those that are dead and not reaped.
+fn children() -> usize {
+    let all = fs::read_dir("/proc/self/task").unwrap().flatten();
+    all.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default())
+        .map(|children| children.split_whitespace().count())
+        .sum()
+}
+
+/// Starts processes that no group holds: children of children, without pipes.
+fn stay(nap: &str) -> String {
+    format!(
+        "setsid sh -c 'sleep {nap} & sleep {nap} & wait' </dev/null >/dev/null 2>&1 &
+         (setsid setsid -f sleep {nap} </dev/null >/dev/null 2>&1 &)
+         until [ $(ps ax -o args | grep -c '^sleep {nap}') = 3 ]; do sleep .02; done"
+    )
+}
+
+#[tokio::test]
+async fn what_has_left_its_group_is_killed_when_its_session_is_deleted() {
+    let place = Place::new();
+    let provider = place.provider();
+    let (id, other) = (session(&provider).await, session(&provider).await);
+    let (nap, others) = (nap(), nap());
+    output(&provider, &id, &stay(&nap)).await;
+    output(&provider, &other, &stay(&others)).await;
+    assert_eq!(processes(&nap).len(), 3);
+    provider.delete(&id).await.unwrap();
+    assert!(processes(&nap).is_empty());
+    assert_eq!(processes(&others).len(), 3);
+    drop(provider);
+    assert!(processes(&others).is_empty());
+    assert!(place.is_empty());
+}
+
+/// Trap 89.
+#[tokio::test]
+async fn a_command_that_runs_is_killed_when_its_session_is_deleted() {
+    let place = Place::new();
+    let provider = place.provider();
+    let id = session(&provider).await;
+    let nap = nap();
+    let line = format!("trap '' TERM; sh -c 'trap \"\" TERM; sleep {nap} & sleep {nap}' & wait");
+    let command = line.as_str().into();
+    let running = provider.run(&id, &command);
+    let deleting = async {
+        until("its children", || processes(&nap).len() == 2).await;
+        let twice = tokio::join!(provider.delete(&id), provider.delete(&id));
+        assert!(!twice.0.unwrap().already_gone && !twice.1.unwrap().already_gone);
+        assert!(processes(&nap).is_empty());
+    };
+    let since = Instant::now();
+    let (run, ()) = tokio::join!(running, deleting);
+    assert!(since.elapsed() < Duration::from_secs(10));
+    let error = run.unwrap_err();
+    is(SessionErrorKind::NotFound, &error);
+    assert_eq!(error.effect(), Effect::Partial);
+    assert!(provider.is_empty());
+}
+
+#[tokio::test]
+async fn a_command_that_waits_for_its_turn_ends_with_its_session() {
+    let place = Place::new();
+    let provider = place.builder().max_commands(1).build().unwrap();
+    let id = session(&provider).await;
+    let (long, never) = ("sleep 100".into(), "touch /never".into());
+    let home = provider.directory(&id).unwrap();
+    let deleting = async {
+        tokio::time::sleep(50 * MS).await;
+        provider.delete(&id).await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(
+        provider.run(&id, &long),
+        provider.run(&id, &never),
+        deleting
+    );
+    is(SessionErrorKind::NotFound, &first.unwrap_err());
+    let second = second.unwrap_err();
+    is(SessionErrorKind::NotFound, &second);
+    assert_eq!(second.effect(), Effect::None);
+    assert!(!home.exists());
+}
+
+/// Nobody polls the call that holds the command: it is killed all the same.
+#[tokio::test]
+async fn a_call_that_nobody_polls_does_not_hold_a_deletion() {
+    let place = Place::new();
+    let provider = place.provider();
+    let id = session(&provider).await;
+    let nap = nap();
+    let command = format!("sleep {nap}").as_str().into();
+    let mut run = Box::pin(provider.run(&id, &command));
+    tokio::select! {
+        _ = &mut run => panic!("it sleeps"),
+        () = until("the command", || !processes(&nap).is_empty()) => {}
+    }
+    provider.delete(&id).await.unwrap();
+    assert!(place_is_empty_but_for_the_root(&place));
+    is(SessionErrorKind::NotFound, &run.await.unwrap_err());
+    assert!(processes(&nap).is_empty());
+}
+
+fn place_is_empty_but_for_the_root(place: &Place) -> bool {
+    let root = fs::read_dir(place.root.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    fs::read_dir(root.path()).unwrap().count() == 0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_removed_while_somebody_writes_into_it() {
+    let place = Place::new();
+    let provider = place.provider();
+    for _ in 0..5 {
+        let id = session(&provider).await;
+        let line = "(setsid sh -c 'n=0; while :; do n=$((n+1)); mkdir -p d$((n%9))/e; echo > d$((n%9))/$n; done' \
+             </dev/null >/dev/null 2>&1 &) ; until [ -e d1/1 ]; do :; done";
+        output(&provider, &id, line).await;
+        let content = vec![1; 1 << 20];
+        let writing = async {
+            for number in 0.. {
+                let path = format!("w{number}");
+                let written = provider
+                    .write_file(&id, &path, &content, WriteMode::Overwrite)
+                    .await;
+                if written.is_err() {
+                    break;
+                }
+            }
+        };
+        let deleting = async {
+            tokio::time::sleep(20 * MS).await;
+            provider.delete(&id).await.unwrap();
+        };
+        tokio::join!(writing, deleting);
+        assert!(place_is_empty_but_for_the_root(&place));
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_removed_however_deep_it_goes() {
+    let place = Place::new();
+    let provider = place.provider();
+    let id = session(&provider).await;
+    // Deeper than any path can be long, and links and many files beside.
+    let mut deep =
+        Dir::open_ambient_dir(provider.directory(&id).unwrap(), ambient_authority()).unwrap();
+    for _ in 0..4000 {
+        deep.create_dir("dd").unwrap();
+        deep = deep.open_dir("dd").unwrap();
+    }
+    drop(deep);
+    output(&provider, &id, "mkdir ..moved-1 ..moved-2; ln -s / ..moved-3; mkdir w; cd w; seq 3000 | xargs touch; ln -s .. up").await;
+    provider.delete(&id).await.unwrap();
+    assert!(place_is_empty_but_for_the_root(&place));
+    assert!(Path::new("/etc").exists());
+}
+
+/// Root may do anything, so it is done by somebody else.
+#[test]
+fn a_directory_that_permits_nothing_is_removed() {
+    let root = rustix::process::geteuid().is_root();
+    if root {
+        let home = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        let mut again = this_test("a_directory_that_permits_nothing_is_removed");
+        again.uid(NOBODY).gid(NOBODY).env("TMPDIR", home.path());
+        assert!(again.status().unwrap().success());
+        return;
+    }
+    runtime().block_on(async {
+        let place = Place::new();
+        let provider = place.provider();
+        let id = session(&provider).await;
+        let line = "mkdir -p a/b/c a/r a/x; touch a/b/c/f a/r/f a/x/f; mkdir a/none; \
+             chmod 0 a/b/c a/none; chmod 500 a/r; chmod 100 a/x; chmod 300 a/b; chmod 0 a tmp; chmod 500 .";
+        output(&provider, &id, line).await;
+        is(SessionErrorKind::Denied, &provider.list_directory(&id, "a").await.unwrap_err());
+        let denied = provider.write_file(&id, "new", b"", WriteMode::Overwrite).await;
+        is(SessionErrorKind::Denied, &denied.unwrap_err());
+        provider.delete(&id).await.unwrap();
+        assert!(place_is_empty_but_for_the_root(&place));
+        let id = session(&provider).await;
+        output(&provider, &id, line).await;
+        drop(provider);
+        assert!(place.is_empty());
+    });
+}
+
+#[tokio::test]
+async fn a_session_whose_directory_was_taken_away_can_be_deleted() {
+    let place = Place::new();
+    let provider = place.provider();
+    let outside = place.root.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("x"), "mine").unwrap();
+    let link = format!(
+        "cd ../..; mv s-* gone; ln -s {} $(basename $(dirname $HOME))",
+        outside.display()
+    );
+    for line in [
+        "rm -rf $HOME",
+        "cd ../..; rm -rf s-*",
+        "cd ../..; mv s-* gone; touch $(basename $(dirname $HOME))",
+        &link,
+    ] {
+        let id = session(&provider).await;
+        output(&provider, &id, line).await;
+        is(
+            SessionErrorKind::NotFound,
+            &provider.run(&id, &"true".into()).await.unwrap_err(),
+        );
+        let written = provider
+            .write_file(&id, "a", b"", WriteMode::Overwrite)
+            .await;
+        assert!(written.is_err() || line.contains("mv"));
+        provider.delete(&id).await.unwrap();
+    }
+    assert_eq!(fs::read(outside.join("x")).unwrap(), b"mine");
+    fs::remove_dir_all(outside).unwrap();
+    drop(provider);
+    assert!(place.is_empty());
+}
+
+#[test]
+fn dropping_the_last_handle_leaves_nothing_also_without_a_runtime() {
+    let place = Place::new();
+    let provider = place.provider();
+    let naps = [nap(), nap(), nap()];
+    let runtime = runtime();
+    runtime.block_on(async {
+        for nap in &naps {
+            let id = session(&provider).await;
+            output(&provider, &id, &stay(nap)).await;
+        }
+    });
+    let other = provider.clone();
+    drop(provider);
+    assert_eq!(other.len(), 3);
+    drop(runtime);
+    drop(other);
+    assert!(place.is_empty());
+    assert!(naps.iter().all(|nap| processes(nap).is_empty()));
+}
+
+#[tokio::test]
+async fn a_closed_provider_has_nothing_and_makes_nothing() {
+    let place = Place::new();
+    let provider = place.provider();
+    let id = session(&provider).await;
+    let nap = nap();
+    output(&provider, &id, &stay(&nap)).await;
+    session(&provider).await;
+    provider.close().await.unwrap();
+    assert!(provider.is_empty() && place.is_empty());
+    assert!(processes(&nap).is_empty());
+    let error = provider.create(&CreateSession::new()).await.unwrap_err();
+    is(SessionErrorKind::Unavailable, &error);
+    assert!(provider.delete(&id).await.unwrap().already_gone);
+    provider.close().await.unwrap();
+}
+
+/// Every call is dropped after each number of polls, many times over.
+#[test]
+fn a_call_dropped_at_any_poll_leaves_nothing() {
+    if !is_alone("a_call_dropped_at_any_poll_leaves_nothing") {
+        return;
+    }
+    let place = Place::new();
+    // What tokio keeps for all runtimes to come is made with the first child.
+    runtime().block_on(async {
+        let provider = place.provider();
+        let id = session(&provider).await;
+        output(&provider, &id, "true").await;
+    });
+    let before = descriptors();
+    let runtime = runtime();
+    let nap = nap();
+    runtime.block_on(async {
+        let provider = place.provider();
+        for polls in 1..12 {
+            for pause in [0, 1, 3] {
+                drop_each(&provider, polls, pause * MS, &nap).await;
+            }
+        }
+        // All seats are free again: none was lost.
+        let ids = provider.list(&Default::default()).await.unwrap();
+        for info in ids.sessions {
+            provider.delete(&info.id).await.unwrap();
+        }
+        until("the end of the last", || provider.is_empty()).await;
+        until("no directory", || place_is_empty_but_for_the_root(&place)).await;
+        let all = (0..100).map(|_| session(&provider));
+        futures_util::future::join_all(all).await;
+    });
+    drop(runtime);
+    assert!(place.is_empty());
+    assert!(processes(&nap).is_empty());
+    // What reaps them may be about to.
+    let since = Instant::now();
+    while (descriptors() != before || children() > 0) && since.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(10 * MS);
+    }
+    assert_eq!((descriptors(), children()), (before, 0));
+}
+
+/// Polls a future so many times, if there is reason to, and drops it.
+async fn polled<F: Future>(future: F, times: usize) {
+    let _ = tokio::time::timeout(50 * MS, super::embedded::polled(future, times)).await;
+}
+
+async fn drop_each(provider: &EmbeddedProvider, polls: usize, pause: Duration, nap: &str) {
+    let request = CreateSession::new();
+    polled(provider.create(&request), polls).await;
+    let id = session(provider).await;
+    tokio::time::sleep(pause).await;
+    let command = format!("sleep .002; (sleep {nap} &) ; echo 1; sleep {nap}")
+        .as_str()
+        .into();
+    polled(provider.run(&id, &command), polls).await;
+    let timed = tokio::time::timeout(pause, provider.run(&id, &command)).await;
+    assert!(timed.is_err());
+    let code = Code::python(format!("import time\ntime.sleep({nap})"));
+    let timed = tokio::time::timeout(pause, provider.run_code(&id, &code)).await;
+    assert!(timed.is_err());
+    polled(provider.run_code(&id, &code), polls).await;
+    let write = provider.write_file(&id, "a/b", b"whole", WriteMode::Overwrite);
+    polled(write, polls).await;
+    let written = provider.read_file(&id, "a/b", FileRange::whole()).await;
+    assert!(written.is_err() || written.is_ok_and(|content| content == b"whole"));
+    polled(provider.delete(&id), polls).await;
+    // What was begun goes on.
+    until("the deletion", || provider.directory(&id).is_none()).await;
+    assert!(provider.delete(&id).await.is_ok());
+}
+
+/// What a killed program leaves is found by its name, and is nobody's.
+#[test]
+fn what_a_killed_program_has_left_is_removed_and_what_lives_stays() {
+    if let Ok(root) = std::env::var(ALONE) {
+        return be_killed(&root);
+    }
+    let place = Place::new();
+    let living = place.provider();
+    let runtime = runtime();
+    let id = runtime.block_on(session(&living));
+    let mut child = this_test("what_a_killed_program_has_left_is_removed_and_what_lives_stays");
+    let child = child.env(ALONE, place.root.path()).stdout(Stdio::piped());
+    let mut child: Child = child.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let nap = lines
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.split_once("nap=")?.1.to_owned()));
+    let nap = nap.unwrap();
+    let finder = place.provider();
+    let found = runtime.block_on(finder.remove_leftovers());
+    assert_eq!(found.unwrap(), 0, "it lives");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(processes(&nap).len(), 4);
+    assert_eq!(fs::read_dir(place.root.path()).unwrap().count(), 2);
+    let found = runtime.block_on(finder.remove_leftovers());
+    assert_eq!(found.unwrap(), 1);
+    assert!(processes(&nap).is_empty());
+    assert_eq!(fs::read_dir(place.root.path()).unwrap().count(), 1);
+    let status = runtime.block_on(living.status(&id));
+    assert_eq!(status.unwrap(), SessionStatus::Running);
+}
+
+fn be_killed(root: &str) {
+    runtime().block_on(async {
+        let provider = EmbeddedProvider::builder().root(root).build().unwrap();
+        let id = session(&provider).await;
+        let nap = nap();
+        output(&provider, &id, &stay(&nap)).await;
+        let line = format!("sleep {nap}").as_str().into();
+        let told = async {
+            until("all", || processes(&nap).len() == 4).await;
+            println!("\nnap={nap}");
+        };
+        let _ = tokio::join!(provider.run(&id, &line), told);
+    });
+}

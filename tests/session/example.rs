@@ -1,0 +1,109 @@
+//! The example: to its end, and cut short by ctrl-c.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Where cargo puts it: it builds the examples before it runs all tests, but not before it runs
+/// this binary alone.
+fn example() -> PathBuf {
+    let target = std::env::current_exe().unwrap();
+    let target = target.parent().unwrap().parent().unwrap();
+    let example = target.join("examples/sessions");
+    if !example.exists() {
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap());
+        build.args(["build", "--example", "sessions", "--features", "session"]);
+        if target.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+    }
+    example
+}
+
+fn start(directory: &Path) -> Child {
+    let mut example = Command::new(example());
+    example.env("TMPDIR", directory);
+    example.stdout(Stdio::piped()).stderr(Stdio::null());
+    example.spawn().unwrap()
+}
+
+/// What it wrote, when it has ended in time.
+fn end(mut child: Child) -> Output {
+    let since = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if since.elapsed() > BOUND {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// Processes that know of the directory: the sessions' own.
+fn processes(directory: &Path) -> usize {
+    let wanted = directory.to_str().unwrap();
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok())
+        .filter(|environment| String::from_utf8_lossy(environment).contains(wanted))
+        .count()
+}
+
+fn assert_nothing_left(directory: &Path, text: &str) {
+    assert!(text.contains(", 0 left\n"), "{text}");
+    assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0, "{text}");
+    assert_eq!(processes(directory), 0, "{text}");
+}
+
+#[test]
+fn the_example_runs_all_commands_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = end(start(directory.path()));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("200/200 commands\n"), "{text}");
+    assert!(
+        text.contains("failed: exit code 7                            5\n"),
+        "{text}"
+    );
+    assert!(text.contains("breaker: closed -> open"), "{text}");
+    assert!(text.contains("\ndone after"), "{text}");
+    assert_nothing_left(directory.path(), &text);
+}
+
+#[test]
+fn the_example_leaves_nothing_after_ctrl_c_in_the_middle() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start(directory.path());
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while line != "60/200 commands\n" {
+        line.clear();
+        assert!(
+            lines.read_line(&mut line).unwrap() > 0,
+            "it ended too early"
+        );
+    }
+    assert!(processes(directory.path()) > 0);
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let mut text = String::new();
+    // Its end closes the pipe; should it not come, `end` says so.
+    let reading = std::thread::spawn(move || {
+        lines.read_to_string(&mut text).unwrap();
+        text
+    });
+    let output = end(child);
+    let text = reading.join().unwrap();
+    // With the feature `signal` the status is the usual one of ctrl-c.
+    assert!(matches!(output.status.code(), Some(0 | 130)), "{text}");
+    assert!(text.contains("\ninterrupted after"), "{text}");
+    assert!(!text.contains("200/200"), "{text}");
+    assert_nothing_left(directory.path(), &text);
+}
