@@ -130,18 +130,3 @@ fn a_provider_outlives_the_runtime_of_its_first_call() {
         runtime().block_on(call(&provider, n));
     }
 }
-
-#[tokio::test]
-async fn a_first_connection_does_not_wait() {
-    // Of 10 providers with one call each, none waits for a connection that is on its way back.
-    let peer = echo().await;
-    let begun = std::time::Instant::now();
-    for n in 0..10 {
-        call(&peer.provider(), n).await;
-    }
-    assert!(
-        begun.elapsed() < Duration::from_millis(400),
-        "{:?}",
-        begun.elapsed()
-    );
-}
