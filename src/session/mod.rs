@@ -6,12 +6,16 @@
 
 #[cfg(feature = "agentbay")]
 mod agentbay;
+#[cfg(unix)]
+mod embedded;
 mod error;
 mod provider;
 mod types;
 
 #[cfg(feature = "agentbay")]
 pub use agentbay::{AgentBay, AgentBayBuilder, SessionLink, Tool};
+#[cfg(unix)]
+pub use embedded::{EmbeddedBuilder, EmbeddedProvider, FileInfo, FoundFiles};
 pub use error::{Effect, SessionError, SessionErrorKind};
 pub use provider::SessionProvider;
 pub use types::{
