@@ -7,11 +7,9 @@ mod agentbay_connections;
 mod agentbay_failures;
 mod agentbay_files;
 mod agentbay_links;
+mod agentbay_local;
 mod agentbay_peer;
 mod agentbay_secrets;
-
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
-
 #[path = "../../examples/agentbay_server/mod.rs"]
 mod agentbay_server;
 mod server;
