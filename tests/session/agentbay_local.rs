@@ -270,9 +270,9 @@ async fn the_effect_of_a_failed_creation_is_the_truth() {
     ];
     for (fault, kind, effect, sessions) in rows {
         let handle = local(Config::default()).await;
-        let rule = Rule::new(fault).next(1).delay_ms(3000).retry_after_ms(250);
+        let rule = Rule::new(fault).next(1).delay_ms(9000).retry_after_ms(250);
         handle.set_faults(vec![rule]).unwrap();
-        let provider = builder(&handle).request_limit(1500 * MS).build().unwrap();
+        let provider = builder(&handle).request_limit(6000 * MS).build().unwrap();
         let error = soon(provider.create(&CreateSession::new()))
             .await
             .unwrap_err();

@@ -20,7 +20,8 @@ use crate::time::{Instant, Timer, now};
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a connection may take to be back: it is a task's turn, and the machine may be busy.
-const MOMENT: Duration = Duration::from_millis(50);
+/// It is what a new one to the service takes, too.
+const MOMENT: Duration = Duration::from_millis(100);
 
 tokio::task_local! {
     /// Set while a call waits for its connection. What the pool goes on with in a task of its
