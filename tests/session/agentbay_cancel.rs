@@ -90,7 +90,7 @@ async fn calls_that_are_dropped_at_any_time_leave_no_reply_to_others() {
 /// Trap 21.
 #[tokio::test]
 async fn a_reply_of_which_a_half_was_read_is_not_read_on() {
-    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n{\"Success\":true,".to_vec();
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 900000\r\n\r\n{\"Success\":true,".to_vec();
     let peer = Peer::start(
         move |asked| match asked.args()["command"].as_str().unwrap() {
             "half" => Act::Drip(half.clone(), b" ".to_vec(), Duration::from_millis(5)),
@@ -100,11 +100,11 @@ async fn a_reply_of_which_a_half_was_read_is_not_read_on() {
     .await;
     let provider = peer
         .builder()
-        .request_limit(Duration::from_millis(60))
+        .request_limit(Duration::from_millis(1500))
         .build()
         .unwrap();
     let id = SessionId::new("s");
-    for _ in 0..5 {
+    for _ in 0..2 {
         assert!(soon(provider.run(&id, &"half".into())).await.is_err());
         let result = soon(provider.run(&id, &"whole".into())).await.unwrap();
         assert_eq!(result.stdout_text(), "whole");
@@ -120,13 +120,13 @@ async fn a_deletion_that_is_dropped_stops_asking() {
     .await;
     let provider = peer.provider();
     let id = SessionId::new("s");
-    let limit = Duration::from_millis(100);
+    let limit = Duration::from_millis(600);
     assert!(
         tokio::time::timeout(limit, provider.delete(&id))
             .await
             .is_err()
     );
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let asked = peer.asked().len();
     assert!(asked > 2);
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -254,7 +254,7 @@ async fn who_accepts_and_says_nothing_is_not_waited_for_for_ever() {
             "{error}"
         );
         assert!(
-            begun.elapsed() >= limit && begun.elapsed() < 10 * limit,
+            begun.elapsed() >= limit && begun.elapsed() < 100 * limit,
             "{:?}",
             begun.elapsed()
         );

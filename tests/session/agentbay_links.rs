@@ -158,10 +158,10 @@ async fn a_link_that_lets_nobody_in_any_more_is_forgotten() {
 #[tokio::test]
 async fn a_link_has_a_time_limit_of_its_own() {
     let ms = std::time::Duration::from_millis;
-    let link = Peer::always(Act::After(ms(300), Box::new(answer("late")))).await;
+    let link = Peer::always(Act::After(ms(3500), Box::new(answer("late")))).await;
     let service = service(link.url()).await;
     // Longer than a request of the service's may take.
-    let provider = service.builder().request_limit(ms(100)).build().unwrap();
+    let provider = service.builder().request_limit(ms(3000)).build().unwrap();
     let id = provider.create(&CreateSession::new()).await.unwrap().id;
     assert_eq!(run(&provider, &id).await.unwrap(), "late");
     let provider = service.builder().direct_limit(ms(100)).build().unwrap();

@@ -170,7 +170,7 @@ async fn neither_shows_in_any_error_of_a_direct_link() {
             }))
         })
         .await;
-        let limit = Duration::from_millis(100);
+        let limit = Duration::from_secs(4);
         let provider = service.builder().direct_limit(limit).build().unwrap();
         let info = provider.create(&CreateSession::new()).await.unwrap();
         shown(&info);

@@ -22,6 +22,7 @@ mod agentbay_connections;
 mod agentbay_failures;
 mod agentbay_files;
 mod agentbay_links;
+mod agentbay_local;
 mod agentbay_peer;
 mod agentbay_secrets;
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]

@@ -39,7 +39,9 @@ pub use self::links::Tool;
 /// Has sessions at AgentBay. Cheap to clone; clones share their connections.
 ///
 /// It does each thing once: time limits for whole operations, retries and limits are the
-/// client's. Requests use connections again: `n` calls at once need at most `n` connections.
+/// client's. Requests use connections again: `n` calls at once need at most `n` connections. For
+/// that, a new connection waits for up to 100 ms after the end of a reply, whose connection is
+/// about to be free; a machine so busy that this takes longer opens one more.
 ///
 /// | setting | default | why |
 /// |---|---|---|

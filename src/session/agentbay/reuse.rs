@@ -20,7 +20,8 @@ use crate::time::{Instant, Timer, now};
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a connection may take to be back: it is a task's turn, and the machine may be busy.
-const MOMENT: Duration = Duration::from_millis(50);
+/// It is what a new one to the service takes, too.
+const MOMENT: Duration = Duration::from_millis(100);
 
 tokio::task_local! {
     /// Set while a call waits for its connection. What the pool goes on with in a task of its
@@ -118,3 +119,62 @@ impl std::fmt::Display for NotNeeded {
 }
 
 impl std::error::Error for NotNeeded {}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, pause};
+
+    use super::*;
+
+    /// Connects at once.
+    #[derive(Clone)]
+    struct AtOnce;
+
+    impl Service<()> for AtOnce {
+        type Response = ();
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<(), BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            std::future::ready(Ok(()))
+        }
+    }
+
+    fn connect(layer: &ReuseLayer) -> impl Future<Output = Result<(), BoxError>> + Send + use<> {
+        layer.layer(AtOnce).call(())
+    }
+
+    #[tokio::test]
+    async fn a_connection_waits_only_while_another_may_be_on_its_way_back() {
+        pause();
+        let layer = ReuseLayer::default();
+        let mut first = tokio_test::task::spawn(call(connect(&layer)));
+        assert!(first.poll().is_ready());
+        layer.ended();
+        let mut second = tokio_test::task::spawn(call(connect(&layer)));
+        assert!(!second.poll().is_ready());
+        advance(MOMENT + Duration::from_millis(2)).await;
+        assert!(second.poll().is_ready());
+        let mut third = tokio_test::task::spawn(call(connect(&layer)));
+        assert!(third.poll().is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_no_call_waits_for_is_not_made() {
+        pause();
+        let layer = ReuseLayer::default();
+        layer.ended();
+        let mut connecting = Box::pin(connect(&layer));
+        {
+            let mut waiting = tokio_test::task::spawn(call(connecting.as_mut()));
+            assert!(waiting.poll().is_pending());
+        }
+        // The pool goes on with it in a task of its own.
+        let error = tokio::spawn(connecting).await.unwrap().unwrap_err();
+        assert!(error.is::<NotNeeded>(), "{error}");
+    }
+}
