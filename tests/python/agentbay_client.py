@@ -236,8 +236,10 @@ def files(server, session):
     well(fs.write_file("empty", ""))
     assert well(fs.read_file("empty")).content == ""
 
-    # In several chunks, whose ends fall into the middle of characters.
-    long = "aä€😀" * 16_000
+    # In several chunks, whose ends fall into the middle of characters: nine bytes do not
+    # divide 50 KiB.
+    long = "ä€😀" * 18_000
+    assert (50 * 1024) % len("ä€😀".encode()) != 0
     assert len(long.encode()) > 3 * 51 * 1024
     well(fs.write_file("long.txt", long))
     assert well(fs.read_file("long.txt")).content == long
@@ -414,7 +416,7 @@ async def asynchronously(server):
     result = await session.code.run_code("raise ValueError('no')", "python")
     assert not result.success and "ValueError" in result.error.value
 
-    long = "aä€😀" * 8_000
+    long = "ä€😀" * 9_000
     well(await session.file_system.write_file("long.txt", long))
     assert well(await session.file_system.read_file("long.txt")).content == long
     badly(await session.file_system.read_file("missing"))

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::agentbay_server::{Config, DEFAULT_KEY, Handle, Rule, serve};
+use crate::agentbay_server::{Config, DEFAULT_KEY, Handle, Rule, Stopped, serve};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -189,9 +189,14 @@ impl Local {
         true
     }
 
+    /// Ends the server, which does not take for ever whatever is going on.
+    async fn stop(self) -> Stopped {
+        let stopped = tokio::time::timeout(Duration::from_secs(10), self.handle.stop());
+        stopped.await.expect("it does not end")
+    }
+
     async fn end(self) {
-        let stopped = self.handle.stop().await;
-        assert_eq!(stopped.left, 0, "{stopped:?}");
+        assert_eq!(self.stop().await.left, 0);
     }
 }
 
