@@ -108,9 +108,8 @@ pub trait Gate {
     fn settle(&self, ticket: Self::Ticket, end: End);
 }
 
-/// A gate's first answer.
+/// A gate's first answer. There will be no other: a gate around a gate has to know them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Admission<T> {
     /// Come in.
     Admitted(T),

@@ -113,7 +113,8 @@ impl Failure {
             },
             Error::TimedOut { .. } => unknown(Again::Later),
             Error::Refused { reason, .. } => Self::Refused(reason.retry_after()),
-            Error::Panicked { .. } | Error::Cancelled { .. } => unknown(Again::No),
+            // A panic, a cancellation: nobody knows how far it came.
+            _ => unknown(Again::No),
         }
     }
 }
