@@ -2,20 +2,6 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
-mod embedded;
-mod embedded_end;
-mod embedded_files;
-mod example;
-mod client;
-mod client_blocking;
-mod client_end;
-#[cfg(feature = "test-util")]
-mod client_paused;
-mod client_pool;
-#[path = "../support/sessions.rs"]
-mod scripted;
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
-
 mod agentbay;
 mod agentbay_cancel;
 mod agentbay_connections;
@@ -25,8 +11,18 @@ mod agentbay_links;
 mod agentbay_local;
 mod agentbay_peer;
 mod agentbay_secrets;
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
-
 #[path = "../../examples/agentbay_server/mod.rs"]
 mod agentbay_server;
+mod client;
+mod client_blocking;
+mod client_end;
+#[cfg(feature = "test-util")]
+mod client_paused;
+mod client_pool;
+mod embedded;
+mod embedded_end;
+mod embedded_files;
+mod example;
+#[path = "../support/sessions.rs"]
+mod scripted;
 mod server;
