@@ -41,6 +41,10 @@ async fn what_a_call_costs() {
     let crowd = (0..CALLS).map(|_| rate.try_acquire(1));
     let answers = futures_util::future::join_all(crowd).await;
     let crowd = begun.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS);
+    let stats = server.ask("INFO commandstats");
+    let scripts = stats.lines().find(|line| line.contains("evalsha"));
+    println!("on the server: {scripts:?}");
+    println!("{:?}", slots.snapshot());
     println!("EXISTS {get:.1} us, empty script {script:.1} us");
     println!("rate limiter {take:.1} us, in a crowd {crowd:.2} us; bulkhead {lease:.1} us");
     println!(
