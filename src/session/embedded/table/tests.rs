@@ -66,7 +66,7 @@ fn only_what_nobody_uses_is_idle() {
     table.begin(&b);
     assert_eq!(table.idle(3 * S, now), (vec![], now.saturating_add(3 * S)));
     let later = now.saturating_add(3 * S);
-    assert_eq!(table.idle(3 * S, later).0, [a.clone()]);
+    assert_eq!(table.idle(3 * S, later).0, std::slice::from_ref(&a));
     table.begin_delete(&a);
     table.end(&b, later);
     assert_eq!(
