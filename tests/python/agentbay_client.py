@@ -95,7 +95,13 @@ class Server:
         return self
 
     def __exit__(self, kind, *_):
-        if kind is not None:
+        if kind is None:
+            return
+        # Asked to end, it leaves nothing behind although the test has failed.
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
