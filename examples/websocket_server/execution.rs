@@ -108,14 +108,15 @@ fn output(name: &str, line: &Line) -> Value {
     let text = line.text();
     let mut params = json!({"id": name, "source": source, "text": text, "partial": line.partial});
     if std::str::from_utf8(&line.bytes).is_err() {
-        let hex: String = line
-            .bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        params["hex"] = hex.into();
+        params["hex"] = hex(&line.bytes).into();
     }
     params
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+    digits.collect()
 }
 
 fn summary(name: &str, output: &Output, stdout: &Seen, stderr: &Seen) -> Value {

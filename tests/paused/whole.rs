@@ -142,7 +142,7 @@ impl Whole {
         let seen = self.breaker.snapshot();
         assert_eq!(
             seen.successes + seen.failures,
-            attempts.into(),
+            u64::from(attempts),
             "{case}: breaker"
         );
     }

@@ -115,7 +115,7 @@ async fn broken_frames_end_the_connection_by_a_typed_error() {
             let mut link = accept_async(socket).await.unwrap();
             let _ = link.next().await;
             link.get_mut().write_all(frame).await.unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
         .await;
         let client = quick(&url).build().unwrap();

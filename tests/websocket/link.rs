@@ -339,7 +339,7 @@ async fn closing_is_bounded_whatever_the_peer_does() {
 async fn closing_while_it_connects_or_waits_is_quick() {
     let (url, _server) = raw(|socket| async move {
         let _held = socket;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let connecting = quick(&url).build().unwrap();
@@ -366,7 +366,7 @@ async fn closing_while_it_connects_or_waits_is_quick() {
 async fn an_upgrade_that_is_never_answered_is_given_up() {
     let (url, _server) = raw(|socket| async move {
         let _held = socket;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let client = quick(&url).connect_timeout(50 * MILLI).build().unwrap();

@@ -246,7 +246,7 @@ where
 pub(crate) async fn black_hole() -> (String, JoinSet<()>) {
     raw(|socket| async {
         let _held: WebSocketStream<TcpStream> = accept_async(socket).await.unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await
 }

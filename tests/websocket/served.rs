@@ -61,7 +61,7 @@ fn code(result: Result<Value, mainstay::Error<mainstay::websocket::RpcError>>) -
     let error = result.unwrap_err();
     error
         .last()
-        .and_then(|error| error.code())
+        .and_then(mainstay::websocket::RpcError::code)
         .unwrap_or_else(|| panic!("{error}"))
 }
 
