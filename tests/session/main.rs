@@ -2,15 +2,15 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
-mod embedded;
-mod embedded_end;
-mod embedded_files;
-mod example;
 mod client;
 mod client_blocking;
 mod client_end;
 #[cfg(feature = "test-util")]
 mod client_paused;
 mod client_pool;
+mod embedded;
+mod embedded_end;
+mod embedded_files;
+mod example;
 #[path = "../support/sessions.rs"]
 mod scripted;
