@@ -1,6 +1,6 @@
 """The public Python client's part of `scripts/claims`.
 
-    python agentbay.py URL KEY PART
+    python python_client.py URL KEY PART
 
 Prints one line of JSON. What the client would send to a third party goes into the stub of
 `aliyun.log` next to the tests.
