@@ -113,6 +113,33 @@ fn a_grandchild_that_does_not_listen_is_killed_with_its_group() {
     });
 }
 
+/// A leader may go over to another group, such as ours, and is signalled there alone.
+#[test]
+fn a_leader_that_leaves_its_group_is_ended_too() {
+    test(async {
+        let leaves = "setpgrp(0, getpgrp(getppid)); $| = 1; print qq(up\\n); sleep 300";
+        let listens = Command::new("perl").args(["-e", leaves]).grace(LONG);
+        let mut process = ready(&listens).await;
+        process.pause();
+        until_async(|| state_of(process.pid()) == Some('T'), "it to stop").await;
+        process.cancel();
+        let output = process.wait().await.unwrap();
+        assert_eq!((output.end, output.forced), (End::Cancelled, false));
+
+        let deaf = format!("$SIG{{TERM}} = 'IGNORE'; {leaves}");
+        let deaf = Command::new("perl").args(["-e", &deaf]).grace(20 * MS);
+        let mut process = ready(&deaf).await;
+        process.cancel();
+        assert!(process.wait().await.unwrap().forced);
+
+        let process = ready(&deaf).await;
+        let handle = process.handle();
+        drop(process);
+        handle.ended().await;
+        assert_eq!(state_of(handle.pid()), None);
+    });
+}
+
 /// Trap 90. While anyone of the group may have to be killed, its number is taken.
 #[test]
 fn a_leader_is_a_zombie_while_its_group_lives() {
