@@ -88,7 +88,8 @@ impl Process {
         let stdin = process.connect(ends, command.input()).map_err(refused)?;
         let exit = exit(pid).map_err(refused)?;
         let leash = Leash(Arc::clone(&process.shared));
-        runtime.spawn(supervise(leash, exit, stdin));
+        let pipes = [process.stdout.watch(), process.stderr.watch()];
+        runtime.spawn(supervise(leash, exit, pipes, stdin));
         Ok(process)
     }
 

@@ -41,6 +41,14 @@ impl Outcome {
 /// What is told of the end.
 type OnEnd = Box<dyn FnOnce(&Outcome) + Send>;
 
+/// What is next for a child that has not ended.
+pub(super) struct Next {
+    /// When to [`tick`](Shared::tick) again.
+    pub(super) due: Instant,
+    /// Whether the leader has ended, and others hold its pipes.
+    pub(super) lingers: bool,
+}
+
 /// A child, from its start to its end. Everyone who has an event drives it; its supervisor
 /// brings time and the leader's end.
 pub(super) struct Shared {
@@ -116,11 +124,23 @@ impl Shared {
         obeyed
     }
 
-    /// Does what is due; when to do that next, or none when it has ended.
-    pub(super) fn tick(&self) -> Option<Instant> {
+    /// Nobody holds the pipes any more.
+    pub(super) fn pipes_closed(&self) {
+        self.drive(|plan, _| {
+            plan.pipes_closed();
+            None
+        });
+    }
+
+    /// Does what is due; what is next, or none when it has ended.
+    pub(super) fn tick(&self) -> Option<Next> {
         self.step(|_, _| None);
         let inner = self.lock();
-        inner.outcome.is_none().then(|| inner.plan.due())
+        let plan = &inner.plan;
+        inner.outcome.is_none().then(|| Next {
+            due: plan.due(),
+            lingers: !plan.leader_runs(),
+        })
     }
 
     fn step(&self, event: impl FnOnce(&mut Plan, Instant) -> Option<Order>) -> bool {

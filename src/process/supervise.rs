@@ -13,12 +13,14 @@ use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::pipe::Feed;
+use super::pipe::{Feed, Watch};
 use super::shared::Shared;
-use crate::time::{self, Instant, Timer};
+use crate::time::{self, Timer};
 
-/// How soon to look again for a leader whose end was announced and is not there yet.
-const NEARLY: Duration = Duration::from_millis(5);
+/// How soon to look again for what no descriptor tells of: a leader whose end was announced and
+/// is not there yet, or pipes that are free and read by nobody.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
 
 /// Tells of a child's end.
 #[derive(Debug)]
@@ -68,12 +70,9 @@ impl Exit {
         }
     }
 
-    /// When to look again in any case. A descriptor rings once.
-    fn look_at(&self) -> Instant {
-        match self {
-            Self::Descriptor { rung: true, .. } => time::now().saturating_add(NEARLY),
-            _ => Instant::NEVER,
-        }
+    /// Whether it tells of nothing any more: a descriptor rings once.
+    fn is_mute(&self) -> bool {
+        matches!(self, Self::Descriptor { rung: true, .. })
     }
 }
 
@@ -101,11 +100,24 @@ impl Drop for Leash {
 }
 
 /// Runs until the child is reaped, by whomever.
-pub(super) async fn supervise(leash: Leash, mut exit: Exit, mut stdin: Option<Feed>) {
+pub(super) async fn supervise(
+    leash: Leash,
+    mut exit: Exit,
+    pipes: [Watch; 2],
+    mut stdin: Option<Feed>,
+) {
     let shared = &*leash.0;
-    let mut timer = Timer::new();
-    while let Some(due) = shared.tick() {
-        let until = due.min(exit.look_at());
+    let (mut timer, mut look) = (Timer::new(), FIRST_LOOK);
+    while let Some(next) = shared.tick() {
+        if next.lingers && pipes.iter().all(Watch::is_free) {
+            shared.pipes_closed();
+            continue;
+        }
+        let mut until = next.due;
+        if next.lingers || exit.is_mute() {
+            until = until.min(time::now().saturating_add(look));
+            look = LONGEST_LOOK.min(look * 2);
+        }
         let mut changed = pin!(shared.changed.notified());
         poll_fn(|cx| {
             if stdin.as_mut().is_some_and(|feed| feed.poll(cx).is_ready()) {

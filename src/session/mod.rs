@@ -73,23 +73,23 @@
 //! }
 //! ```
 
-mod client;
 #[cfg(feature = "agentbay")]
 mod agentbay;
+mod client;
 #[cfg(unix)]
 mod embedded;
 mod error;
 mod provider;
 mod types;
 
+#[cfg(feature = "agentbay")]
+pub use agentbay::{AgentBay, AgentBayBuilder, SessionLink, Tool};
 pub use client::{
     ByName, CREATE_LABEL, ClientDrained, ClientReport, Commands, Monitor, OperationKind,
     PooledSessions, Reaped, ReaperEvent, ReaperSnapshot, RunMany, Running, Runs, Session,
     SessionClient, SessionClientBuilder, SessionList, SessionPool, SessionPoolBuilder,
     SessionResult, blocking,
 };
-#[cfg(feature = "agentbay")]
-pub use agentbay::{AgentBay, AgentBayBuilder, SessionLink, Tool};
 #[cfg(unix)]
 pub use embedded::{EmbeddedBuilder, EmbeddedProvider, FileInfo, FoundFiles};
 pub use error::{Effect, SessionError, SessionErrorKind};
