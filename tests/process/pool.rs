@@ -1,8 +1,11 @@
 //! A pool of children.
 
 use std::collections::HashSet;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use mainstay::process::{ProcessId, ProcessPoolBuilder};
@@ -299,6 +302,28 @@ fn a_shutdown_closes_it() {
         // A busy machine takes its time with those that are killed.
         until_async(|| pool.is_empty(), &format!("all to be killed: {report}")).await;
         assert_eq!(pool.counts().aborted, 2);
+    });
+}
+
+/// Its waker is called where the child's end is told.
+#[test]
+fn a_waker_that_panics_does_not_keep_the_end_from_others() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("on purpose");
+        }
+    }
+    test(async {
+        let pool = pool(1).build().unwrap();
+        let mut held = pool.spawn(&sleep()).await.unwrap();
+        let command = sleep();
+        let mut queued = pin!(pool.spawn(&command));
+        let waker = Waker::from(Arc::new(Panics));
+        let polled = queued.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        held.kill();
+        assert_eq!(held.wait().await.unwrap().end, End::Cancelled);
     });
 }
 
