@@ -412,7 +412,11 @@ mod tests {
                 };
                 let kill_at = match event {
                     Event::Cancel => Some(now + 100),
-                    Event::CancelIn(ms) => Some((now + ms).min(limit + 100)),
+                    // Who asks first can give it no more time than its limit would.
+                    Event::CancelIn(ms) if past.earliest_kill.is_none() => {
+                        Some((now + ms).min(limit + 100))
+                    }
+                    Event::CancelIn(ms) => Some(now + ms),
                     Event::Kill => Some(now),
                     _ => None,
                 };

@@ -187,10 +187,11 @@ impl Inner {
         event: impl FnOnce(&mut Plan, Instant) -> Option<Order>,
     ) -> bool {
         self.look(now);
-        let order = event(&mut self.plan, now);
-        self.send(order);
+        // What is due first: a limit that is over before a cancel is what ended it.
         let due = self.plan.tick(now);
         self.send(due);
+        let order = event(&mut self.plan, now);
+        self.send(order);
         order.is_some()
     }
 
