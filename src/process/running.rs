@@ -65,6 +65,10 @@ pub struct Process {
     pub(super) first: Source,
 }
 
+#[expect(
+    clippy::must_use_candidate,
+    reason = "what pause and the like do counts, not what they say"
+)]
 impl Process {
     pub(super) fn start(command: &Command) -> Result<Self, ProcessError> {
         Self::start_with(command, Exit::new)
