@@ -20,7 +20,7 @@ use super::output::{Output, Source};
 use super::pipe::{Feed, Pipe, with_buffer};
 use super::plan::Plan;
 use super::shared::{Outcome, Shared};
-use super::supervise::{Exit, Leash, supervise};
+use super::supervise::{self, Exit, Leash, supervise};
 use crate::time;
 
 /// A child that runs, with its output: a stream of [`Chunk`](super::Chunk)s, which ends when the child has
@@ -83,6 +83,7 @@ impl Process {
             let kind = ProcessErrorKind::NoRuntime;
             return Err(ProcessError::new(kind, command.program()));
         };
+        supervise::must_know_time();
         let refused = |error| ProcessError::start(command, error);
         let child = command.to_std().spawn().map_err(refused)?;
         let mut leader = Leader::new(child).ok_or_else(|| refused(io::ErrorKind::Other.into()))?;

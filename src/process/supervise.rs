@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -85,6 +85,14 @@ fn descriptor(pid: Pid) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn descriptor(_: Pid) -> Option<OwnedFd> {
     None
+}
+
+/// Panics on a runtime without time, where a limit could not be kept, as tokio does: here and
+/// not in the supervisor, whose end would end the child.
+pub(super) fn must_know_time() {
+    let soon = time::now().saturating_add(FIRST_LOOK);
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Timer::new().poll_until(soon, &mut cx);
 }
 
 /// Kills the child when its runtime goes: nobody would enforce its limits any more. It is made
