@@ -70,7 +70,7 @@ async fn paused() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Two at once of five; and then three that do not listen, which are ended within one grace.
+/// Three at once of five; and then three that do not listen, which are ended within one grace.
 async fn pool() -> Result<(), Box<dyn Error>> {
     let pool = ProcessPool::builder(3)
         .max_queue(10)

@@ -151,7 +151,8 @@ impl Command {
         self
     }
 
-    /// How long a child that is asked to end (SIGTERM) has before it is killed (SIGKILL).
+    /// How long a group that is asked to end (SIGTERM) has before it is killed (SIGKILL): also
+    /// what is left of it when the child itself has ended, as long as it holds the pipes.
     /// Default 5 s; zero kills at once.
     pub fn grace(mut self, span: Duration) -> Self {
         self.limits.grace = span;
@@ -159,8 +160,8 @@ impl Command {
     }
 
     /// How long somebody else (a grandchild in the background) may hold the pipes after the
-    /// child has ended. Then what is in the pipes is taken, and the rest of its group killed.
-    /// Default 250 ms.
+    /// child has ended by itself. Then what is in the pipes is taken, and the rest of its group
+    /// killed. Default 250 ms.
     pub fn pipe_grace(mut self, span: Duration) -> Self {
         self.limits.pipe_grace = span;
         self

@@ -3,7 +3,9 @@
 use std::io;
 use std::process::{Child, ExitStatus};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid,
+};
 
 use super::plan::Order;
 
@@ -43,7 +45,8 @@ impl Leader {
         Ok(waitid(WaitId::Pid(self.pid), look)?.is_some())
     }
 
-    /// An error says that the group is about to end, and is no news.
+    /// A leader that has gone over to another group (it may at any time: so SIGKILL does not ask)
+    /// is signalled by itself. An error says that the group is about to end, and is no news.
     pub(super) fn send(&self, order: Order) {
         let signals: &[Signal] = match order {
             Order::Stop => &[Signal::STOP],
@@ -51,9 +54,17 @@ impl Leader {
             Order::Terminate => &[Signal::TERM, Signal::CONT],
             Order::Kill => &[Signal::KILL],
         };
+        let is_alone = order == Order::Kill || self.has_left();
         for signal in signals {
             let _ = kill_process_group(self.pid, *signal);
+            if is_alone {
+                let _ = kill_process(self.pid, *signal);
+            }
         }
+    }
+
+    fn has_left(&self) -> bool {
+        getpgid(Some(self.pid)).is_ok_and(|group| group != self.pid)
     }
 
     /// Kills what is left of the group, and reaps the leader, which must have ended.

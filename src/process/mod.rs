@@ -8,9 +8,12 @@
 //! # Groups
 //!
 //! Each child leads a process group of its own, and every signal goes to the whole group. When
-//! its leader has ended and the pipes are free (or [`Command::pipe_grace`] is over), what is
-//! left of the group is killed, whatever way the leader ended: nothing stays behind. A program
-//! that wants to stay (a daemon) must leave the group, by `setsid`; then nothing here ends it.
+//! its leader has ended by itself, those of the group that hold its pipes have
+//! [`Command::pipe_grace`] to go on; when it was asked to end, they have what is left of its
+//! [grace](Command::grace). When that is over or the pipes are free, what is left of the group is
+//! killed: nothing stays behind. A program that wants to stay (a daemon) must leave the group,
+//! by `setsid`; then nothing here ends it. Nor does the system let us signal what runs as another
+//! user (`sudo`): that ends when it pleases, and is waited for.
 //!
 //! A group is signalled only while its leader is not reaped: until then the system gives its
 //! number to nobody else, so a signal never hits a stranger. That needs this process to leave

@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{ioctl_fionread, read, retry_on_intr};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
@@ -34,7 +35,7 @@ pub(super) fn with_buffer<R>(work: impl FnOnce(&mut [u8]) -> R) -> R {
 #[derive(Debug)]
 pub(super) struct Pipe {
     /// None when it is closed.
-    fd: Option<Receiver>,
+    fd: Option<Arc<Receiver>>,
     /// Once the child has ended: how much was in the pipe then.
     left: Option<u64>,
     pub(super) kept: Capture,
@@ -52,8 +53,13 @@ impl Pipe {
     }
 
     pub(super) fn open(&mut self, fd: OwnedFd) -> io::Result<()> {
-        self.fd = Some(Receiver::from_owned_fd(fd)?);
+        self.fd = Some(Arc::new(Receiver::from_owned_fd(fd)?));
         Ok(())
+    }
+
+    /// Sees it from outside.
+    pub(super) fn watch(&self) -> Watch {
+        Watch(self.fd.as_ref().map(Arc::downgrade).unwrap_or_default())
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -108,6 +114,23 @@ fn poll_read(fd: &Receiver, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usi
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, WouldBlock};
     matches!(error.kind(), Interrupted | WouldBlock)
+}
+
+/// Sees whether a pipe is free, and takes nothing out of it.
+#[derive(Debug)]
+pub(super) struct Watch(Weak<Receiver>);
+
+impl Watch {
+    /// Whether nobody can write to it any more, or nobody will read it.
+    pub(super) fn is_free(&self) -> bool {
+        self.0.upgrade().is_none_or(|fd| is_hung_up(&fd))
+    }
+}
+
+fn is_hung_up(fd: &Receiver) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::empty())];
+    let polled = retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())));
+    polled.is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 /// What a child is given to read.

@@ -119,7 +119,11 @@ impl Plan {
     /// Asks it to end before `kill_at`. One who asks later can only bring that forward.
     pub(super) fn cancel_by(&mut self, now: Instant, kill_at: Instant) -> Option<Order> {
         match &mut self.phase {
-            Phase::Running { .. } => self.ask(now, kill_at, End::Cancelled),
+            Phase::Running { .. } => {
+                // A long grace is not longer than that of the time limit.
+                let latest = self.limit_at.saturating_add(self.limits.grace);
+                self.ask(now, kill_at.min(latest), End::Cancelled)
+            }
             Phase::Asked { kill_at: earlier } => {
                 *earlier = kill_at.min(*earlier);
                 self.tick(now)
@@ -149,10 +153,8 @@ impl Plan {
         self.phase = match self.phase {
             _ if !self.pipes_open => Phase::Over,
             Phase::Running { .. } => Phase::Lingering { until },
-            // One grace for the whole group.
-            Phase::Asked { kill_at } => Phase::Lingering {
-                until: until.min(kill_at),
-            },
+            // One grace for the whole group: a shell ends at once, and its children save their work.
+            Phase::Asked { kill_at } => Phase::Lingering { until: kill_at },
             // Whoever is in the group is killed: all they will ever write is in the pipes.
             Phase::Killed => Phase::Over,
             over => over,
@@ -301,11 +303,25 @@ mod tests {
 
     #[test]
     fn the_group_has_one_grace() {
-        let mut plan = plan(None);
-        plan.cancel(at(0));
-        plan.leader_ended(at(95));
-        assert_eq!(plan.due(), at(100), "not 105");
-        assert!(!plan.forced());
+        for ended in [5, 95] {
+            let mut plan = plan(None);
+            plan.cancel(at(0));
+            plan.leader_ended(at(ended));
+            assert_eq!(plan.due(), at(100), "neither 15 nor 105");
+            assert!(!plan.forced());
+        }
+    }
+
+    #[test]
+    fn a_long_grace_is_not_longer_than_the_time_limits() {
+        let mut plan = plan(Some(50));
+        assert_eq!(
+            plan.cancel_by(at(10), Instant::NEVER),
+            Some(Order::Terminate)
+        );
+        assert_eq!(plan.due(), at(150));
+        plan.leader_ended(at(20));
+        assert_eq!(plan.due(), at(150));
     }
 
     #[test]
@@ -396,6 +412,10 @@ mod tests {
                 };
                 let kill_at = match event {
                     Event::Cancel => Some(now + 100),
+                    // Who asks first can give it no more time than its limit would.
+                    Event::CancelIn(ms) if past.earliest_kill.is_none() => {
+                        Some((now + ms).min(limit + 100))
+                    }
                     Event::CancelIn(ms) => Some(now + ms),
                     Event::Kill => Some(now),
                     _ => None,
@@ -422,7 +442,7 @@ mod tests {
             }
             // However it went, it is over soon after its leader has ended.
             plan.leader_ended(at(now));
-            plan.tick(at(now + 10));
+            plan.tick(at(now.max(limit) + 100));
             prop_assert!(plan.is_over());
         }
     }

@@ -64,10 +64,7 @@ impl Process {
     /// the end wakes this task, which waits for it.
     fn note_closed(&self) {
         if self.stdout.is_closed() && self.stderr.is_closed() {
-            self.shared.drive(|plan, _| {
-                plan.pipes_closed();
-                None
-            });
+            self.shared.pipes_closed();
         }
     }
 

@@ -18,12 +18,15 @@ const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
 struct Reaper {
     children: Vec<Arc<Shared>>,
+    /// How long to wait before the next look.
+    look: Duration,
     /// Whether there is a thread.
     runs: bool,
 }
 
 static REAPER: Mutex<Reaper> = Mutex::new(Reaper {
     children: Vec::new(),
+    look: FIRST_LOOK,
     runs: false,
 });
 static ARRIVED: Condvar = Condvar::new();
@@ -37,6 +40,7 @@ fn lock() -> MutexGuard<'static, Reaper> {
 pub(super) fn hand_over(child: Arc<Shared>) {
     let mut reaper = lock();
     reaper.children.push(child);
+    reaper.look = FIRST_LOOK;
     if reaper.runs {
         ARRIVED.notify_one();
         return;
@@ -46,21 +50,18 @@ pub(super) fn hand_over(child: Arc<Shared>) {
 }
 
 fn run() {
-    let mut look = FIRST_LOOK;
     loop {
         let mut children = std::mem::take(&mut lock().children);
         children.retain(is_left);
         let mut reaper = lock();
-        if !reaper.children.is_empty() {
-            look = FIRST_LOOK;
-        }
         reaper.children.append(&mut children);
         if reaper.children.is_empty() {
             reaper.runs = false;
             return;
         }
+        let look = reaper.look;
+        reaper.look = LONGEST_LOOK.min(look * 2);
         drop(ARRIVED.wait_timeout(reaper, look));
-        look = LONGEST_LOOK.min(look * 2);
     }
 }
 

@@ -20,7 +20,7 @@ use super::output::{Output, Source};
 use super::pipe::{Feed, Pipe, with_buffer};
 use super::plan::Plan;
 use super::shared::{Outcome, Shared};
-use super::supervise::{Exit, Leash, supervise};
+use super::supervise::{self, Exit, Leash, supervise};
 use crate::time;
 
 /// A child that runs, with its output: a stream of [`Chunk`](super::Chunk)s, which ends when the child has
@@ -65,6 +65,10 @@ pub struct Process {
     pub(super) first: Source,
 }
 
+#[expect(
+    clippy::must_use_candidate,
+    reason = "what pause and the like do counts, not what they say"
+)]
 impl Process {
     pub(super) fn start(command: &Command) -> Result<Self, ProcessError> {
         Self::start_with(command, Exit::new)
@@ -79,6 +83,7 @@ impl Process {
             let kind = ProcessErrorKind::NoRuntime;
             return Err(ProcessError::new(kind, command.program()));
         };
+        supervise::must_know_time();
         let refused = |error| ProcessError::start(command, error);
         let child = command.to_std().spawn().map_err(refused)?;
         let mut leader = Leader::new(child).ok_or_else(|| refused(io::ErrorKind::Other.into()))?;
@@ -88,7 +93,8 @@ impl Process {
         let stdin = process.connect(ends, command.input()).map_err(refused)?;
         let exit = exit(pid).map_err(refused)?;
         let leash = Leash(Arc::clone(&process.shared));
-        runtime.spawn(supervise(leash, exit, stdin));
+        let pipes = [process.stdout.watch(), process.stderr.watch()];
+        runtime.spawn(supervise(leash, exit, pipes, stdin));
         Ok(process)
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +41,14 @@ impl Outcome {
 
 /// What is told of the end.
 type OnEnd = Box<dyn FnOnce(&Outcome) + Send>;
+
+/// What is next for a child that has not ended.
+pub(super) struct Next {
+    /// When to [`tick`](Shared::tick) again.
+    pub(super) due: Instant,
+    /// Whether the leader has ended, and others hold its pipes.
+    pub(super) lingers: bool,
+}
 
 /// A child, from its start to its end. Everyone who has an event drives it; its supervisor
 /// brings time and the leader's end.
@@ -116,11 +125,23 @@ impl Shared {
         obeyed
     }
 
-    /// Does what is due; when to do that next, or none when it has ended.
-    pub(super) fn tick(&self) -> Option<Instant> {
+    /// Nobody holds the pipes any more.
+    pub(super) fn pipes_closed(&self) {
+        self.drive(|plan, _| {
+            plan.pipes_closed();
+            None
+        });
+    }
+
+    /// Does what is due; what is next, or none when it has ended.
+    pub(super) fn tick(&self) -> Option<Next> {
         self.step(|_, _| None);
         let inner = self.lock();
-        inner.outcome.is_none().then(|| inner.plan.due())
+        let plan = &inner.plan;
+        inner.outcome.is_none().then(|| Next {
+            due: plan.due(),
+            lingers: !plan.leader_runs(),
+        })
     }
 
     fn step(&self, event: impl FnOnce(&mut Plan, Instant) -> Option<Order>) -> bool {
@@ -135,12 +156,15 @@ impl Shared {
         obeyed
     }
 
+    /// `on_end` wakes others' tasks, and a waker may panic: that is not to keep the end from
+    /// anyone.
     fn tell(&self, outcome: &Outcome, on_end: Option<OnEnd>) {
-        if let Some(on_end) = on_end {
-            on_end(outcome);
-        }
+        let told = on_end.map(|on_end| catch_unwind(AssertUnwindSafe(|| on_end(outcome))));
         self.changed.notify_one();
         self.ended.cancel();
+        if let Some(Err(panic)) = told {
+            resume_unwind(panic);
+        }
     }
 
     /// Kills the group, and sees to it that the leader is reaped, whatever becomes of the
@@ -163,10 +187,11 @@ impl Inner {
         event: impl FnOnce(&mut Plan, Instant) -> Option<Order>,
     ) -> bool {
         self.look(now);
-        let order = event(&mut self.plan, now);
-        self.send(order);
+        // What is due first: a limit that is over before a cancel is what ended it.
         let due = self.plan.tick(now);
         self.send(due);
+        let order = event(&mut self.plan, now);
+        self.send(order);
         order.is_some()
     }
 

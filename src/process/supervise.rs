@@ -6,19 +6,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::pipe::Feed;
+use super::pipe::{Feed, Watch};
 use super::shared::Shared;
-use crate::time::{self, Instant, Timer};
+use crate::time::{self, Timer};
 
-/// How soon to look again for a leader whose end was announced and is not there yet.
-const NEARLY: Duration = Duration::from_millis(5);
+/// How soon to look again for what no descriptor tells of: a leader whose end was announced and
+/// is not there yet, or pipes that are free and read by nobody.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
 
 /// Tells of a child's end.
 #[derive(Debug)]
@@ -68,12 +70,9 @@ impl Exit {
         }
     }
 
-    /// When to look again in any case. A descriptor rings once.
-    fn look_at(&self) -> Instant {
-        match self {
-            Self::Descriptor { rung: true, .. } => time::now().saturating_add(NEARLY),
-            _ => Instant::NEVER,
-        }
+    /// Whether it tells of nothing any more: a descriptor rings once.
+    fn is_mute(&self) -> bool {
+        matches!(self, Self::Descriptor { rung: true, .. })
     }
 }
 
@@ -86,6 +85,14 @@ fn descriptor(pid: Pid) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn descriptor(_: Pid) -> Option<OwnedFd> {
     None
+}
+
+/// Panics on a runtime without time, where a limit could not be kept, as tokio does: here and
+/// not in the supervisor, whose end would end the child.
+pub(super) fn must_know_time() {
+    let soon = time::now().saturating_add(FIRST_LOOK);
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Timer::new().poll_until(soon, &mut cx);
 }
 
 /// Kills the child when its runtime goes: nobody would enforce its limits any more. It is made
@@ -101,11 +108,24 @@ impl Drop for Leash {
 }
 
 /// Runs until the child is reaped, by whomever.
-pub(super) async fn supervise(leash: Leash, mut exit: Exit, mut stdin: Option<Feed>) {
+pub(super) async fn supervise(
+    leash: Leash,
+    mut exit: Exit,
+    pipes: [Watch; 2],
+    mut stdin: Option<Feed>,
+) {
     let shared = &*leash.0;
-    let mut timer = Timer::new();
-    while let Some(due) = shared.tick() {
-        let until = due.min(exit.look_at());
+    let (mut timer, mut look) = (Timer::new(), FIRST_LOOK);
+    while let Some(next) = shared.tick() {
+        if next.lingers && pipes.iter().all(Watch::is_free) {
+            shared.pipes_closed();
+            continue;
+        }
+        let mut until = next.due;
+        if next.lingers || exit.is_mute() {
+            until = until.min(time::now().saturating_add(look));
+            look = LONGEST_LOOK.min(look * 2);
+        }
         let mut changed = pin!(shared.changed.notified());
         poll_fn(|cx| {
             if stdin.as_mut().is_some_and(|feed| feed.poll(cx).is_ready()) {

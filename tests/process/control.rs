@@ -102,6 +102,18 @@ fn a_second_cancel_can_shorten_the_grace() {
 }
 
 #[test]
+fn a_long_grace_does_not_outlast_the_time_limit() {
+    test(async {
+        let command = stubborn().time_limit(200 * MS).grace(50 * MS);
+        let mut process = ready(&command).await;
+        process.handle().cancel_within(100 * LONG);
+        let output = process.wait().await.unwrap();
+        assert_eq!((output.end, output.forced), (End::Cancelled, true));
+        assert!(output.elapsed >= 250 * MS);
+    });
+}
+
+#[test]
 fn a_cancel_from_elsewhere_reaches_one_who_waits() {
     test(async {
         let mut process = Command::new("sleep").arg("60").spawn().unwrap();

@@ -168,15 +168,19 @@ fn outside_of_a_runtime_nothing_is_started() {
 }
 
 #[test]
-fn a_runtime_without_io_leaves_nothing_behind() {
+fn a_runtime_without_io_or_time_leaves_nothing_behind() {
+    use tokio::runtime::Builder;
     alone(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let spawned = catch_unwind(AssertUnwindSafe(|| sleeper().spawn()));
-            assert!(spawned.is_err(), "tokio panics, as it says");
-        });
+        let refuses = |builder: &mut Builder| {
+            let runtime = builder.build().unwrap();
+            runtime.block_on(async {
+                let spawned = catch_unwind(AssertUnwindSafe(|| sleeper().spawn()));
+                assert!(spawned.is_err(), "tokio panics, as it says");
+            });
+        };
+        refuses(&mut Builder::new_current_thread());
+        refuses(Builder::new_current_thread().enable_time());
+        refuses(Builder::new_current_thread().enable_io());
     });
 }
 

@@ -113,6 +113,61 @@ fn a_grandchild_that_does_not_listen_is_killed_with_its_group() {
     });
 }
 
+/// A shell that ends at once does not cost its child what is left of the grace.
+#[test]
+fn a_grandchild_has_the_whole_grace() {
+    test(async {
+        let slow = "trap 'sleep 0.6; echo saved; exit' TERM; echo up; while :; do sleep 0.02; done";
+        let command = Command::shell(format!("({slow}) & wait"));
+        let mut process = ready(&command.grace(LONG).pipe_grace(50 * MS)).await;
+        process.cancel();
+        let output = process.wait().await.unwrap();
+        assert_eq!(output.stdout.text(), "saved\n");
+        assert!(output.elapsed < LONG, "it ends when the pipes are free");
+    });
+}
+
+/// The supervisor sees that the pipes are free, and takes nothing out of them.
+#[test]
+fn a_group_that_has_ended_is_over_though_nobody_reads() {
+    test(async {
+        let command = Command::shell("echo up; sleep 300 & echo more; wait");
+        let command = command.grace(100 * LONG).pipe_grace(100 * LONG);
+        let mut process = ready(&command).await;
+        until_async(|| members(process.pid()).len() == 2, "both").await;
+        process.cancel();
+        process.handle().ended().await;
+        assert!(process.wait().await.unwrap().elapsed < LONG);
+    });
+}
+
+/// A leader may go over to another group, such as ours, and is signalled there alone.
+#[test]
+fn a_leader_that_leaves_its_group_is_ended_too() {
+    test(async {
+        let leaves = "setpgrp(0, getpgrp(getppid)); $| = 1; print qq(up\\n); sleep 300";
+        let listens = Command::new("perl").args(["-e", leaves]).grace(LONG);
+        let mut process = ready(&listens).await;
+        process.pause();
+        until_async(|| state_of(process.pid()) == Some('T'), "it to stop").await;
+        process.cancel();
+        let output = process.wait().await.unwrap();
+        assert_eq!((output.end, output.forced), (End::Cancelled, false));
+
+        let deaf = format!("$SIG{{TERM}} = 'IGNORE'; {leaves}");
+        let deaf = Command::new("perl").args(["-e", &deaf]).grace(20 * MS);
+        let mut process = ready(&deaf).await;
+        process.cancel();
+        assert!(process.wait().await.unwrap().forced);
+
+        let process = ready(&deaf).await;
+        let handle = process.handle();
+        drop(process);
+        handle.ended().await;
+        assert_eq!(state_of(handle.pid()), None);
+    });
+}
+
 /// Trap 90. While anyone of the group may have to be killed, its number is taken.
 #[test]
 fn a_leader_is_a_zombie_while_its_group_lives() {
