@@ -1,5 +1,6 @@
 //! Whatever a peer sends: a typed error, and a rule.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -231,6 +232,51 @@ async fn a_flood_does_not_keep_calls_from_their_limits_or_their_sending() {
         assert_eq!(reply, "got it");
     }
     assert!(client.snapshot().notifications > 100);
+}
+
+/// What the runtime itself would stop it at is thirty times as much.
+#[test]
+fn a_flood_leaves_its_neighbours_their_turns() {
+    let server = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (url, _server) = server.block_on(raw(|socket| async {
+        let mut link = accept_async(socket).await.unwrap();
+        let tick = r#"{"jsonrpc":"2.0","method":"tick"}"#;
+        while link.feed(tick.into()).await.is_ok() {}
+    }));
+    let one_thread = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let client = quick(&url).build().unwrap();
+    let neighbour = async move {
+        client.connect().await.unwrap();
+        let (mut most, mut last) = (0, 0);
+        while last < 20_000 {
+            turn().await;
+            let now = client.snapshot().notifications;
+            most = most.max(now - last);
+            last = now;
+        }
+        assert!(most <= 128, "{most} messages in one turn");
+    };
+    one_thread.block_on(async { tokio::spawn(neighbour).await.unwrap() });
+}
+
+/// Goes to the end of the runtime's queue, where `yield_now` waits for a pause in it.
+async fn turn() {
+    let mut is_over = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut is_over, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 #[tokio::test]
