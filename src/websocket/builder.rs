@@ -173,6 +173,7 @@ impl ClientBuilder {
 
     /// The delays between attempts to connect. Default: exponential from 500 ms, at most 30 s,
     /// with full jitter, so that the clients of a server that restarts come back spread out.
+    /// Each is 10 ms at least.
     ///
     /// A server that refuses the upgrade and says `Retry-After`, in seconds, is left alone for
     /// that long besides, and for 5 minutes at most.

@@ -18,6 +18,9 @@ pub(super) struct Spans {
     pub(super) backoff: Backoff,
 }
 
+/// A closed port answers in microseconds: without a delay, that is a loop.
+const SHORTEST_DELAY: Duration = Duration::from_millis(10);
+
 /// A server cannot send its clients away for longer than this.
 const LONGEST_HINT: Duration = Duration::from_secs(300);
 
@@ -259,7 +262,7 @@ impl Life {
     }
 
     fn back_off(&mut self, from: Instant) {
-        let delay = self.delays.next().unwrap_or_default();
+        let delay = self.delays.next().unwrap_or_default().max(SHORTEST_DELAY);
         let until = from.saturating_add(delay);
         self.phase = Phase::Down { until };
     }

@@ -83,6 +83,17 @@ fn a_server_that_says_when_to_come_back_is_asked_after_that_and_the_back_off() {
 }
 
 #[test]
+fn without_a_back_off_it_does_not_spin() {
+    let backoff = Backoff::none();
+    let mut life = Life::new(Spans { backoff, ..spans() }, 1);
+    let now = at(SECOND);
+    assert_eq!(life.step(now), Step::Connect);
+    life.failed(now, Duration::ZERO);
+    let until = now.saturating_add(10 * MILLI);
+    assert_eq!(life.step(now), Step::WaitUntil(until));
+}
+
+#[test]
 fn a_silent_peer_is_pinged_once_and_then_dead() {
     let mut life = up(at(Duration::ZERO));
     assert_eq!(life.check(at(19 * SECOND)), Health::Fine(at(20 * SECOND)));
