@@ -42,7 +42,8 @@ impl Execution {
         }
     }
 
-    /// Runs to its end; the answer, and where to send it. The name is free again by then.
+    /// Runs to its end; the answer, and where to send it. The name is free again by then: once
+    /// only, by the drop, or a second freeing could hit whoever has taken the name since.
     pub(super) async fn run(mut self) -> (Out, Result<Value, Problem>) {
         let started = json!({"id": self.name, "pid": self.process.pid()});
         let _ = self
@@ -51,7 +52,6 @@ impl Execution {
             .await;
         let (stdout, stderr) = self.stream().await;
         let ended = self.process.wait().await;
-        self.running.lock().remove(&self.name);
         let result = match &ended {
             Ok(output) => Ok(summary(&self.name, output, &stdout, &stderr)),
             Err(error) => Err(Problem(-32002, error.to_string())),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request as Upgrade;
-use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::http::header::{HOST, HeaderName, HeaderValue};
 
 use super::client::{Client, Handle, OnlyLost};
 use super::life::Spans;
@@ -75,8 +75,12 @@ impl ClientBuilder {
         }
     }
 
-    /// Adds a header to the request that opens the connection, such as `Authorization`. Its
-    /// value stands in no log, error or `Debug`.
+    /// Adds a header to the request that opens the connection, such as `Authorization`, or
+    /// replaces its `Host`. Those of the handshake itself cannot be set, but for
+    /// `Sec-WebSocket-Protocol`.
+    ///
+    /// Its value stands in no error or `Debug`. (`tungstenite` itself logs the whole request, by
+    /// the `log` crate, at the level `trace`.)
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -126,7 +130,7 @@ impl ClientBuilder {
     }
 
     /// Refuses calls while there is no connection, instead of letting them wait for it within
-    /// their time limit.
+    /// their time limit. Those that wait to be sent when it is lost are refused then.
     pub fn refuse_while_down(mut self) -> Self {
         self.waits_for_link = false;
         self
@@ -152,6 +156,9 @@ impl ClientBuilder {
 
     /// How long a pinged peer may stay silent before it counts as dead. Default 10 s; more
     /// than zero.
+    ///
+    /// Half a message is no sign of life: a single one must come in within this time and
+    /// `ping_interval`.
     pub fn pong_timeout(mut self, limit: Duration) -> Self {
         self.spans.pong_timeout = limit;
         self
@@ -166,6 +173,10 @@ impl ClientBuilder {
 
     /// The delays between attempts to connect. Default: exponential from 500 ms, at most 30 s,
     /// with full jitter, so that the clients of a server that restarts come back spread out.
+    /// Each is 10 ms at least.
+    ///
+    /// A server that refuses the upgrade and says `Retry-After`, in seconds, is left alone for
+    /// that long besides, and for 5 minutes at most.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.spans.backoff = backoff;
         self
@@ -263,11 +274,24 @@ impl ClientBuilder {
             let (Some(name), Some(mut value)) = (name, value) else {
                 return Err(malformed("header", "a name and a value as HTTP has them"));
             };
+            if is_the_handshakes(name.as_str()) {
+                return Err(malformed("header", "none of the handshake's own"));
+            }
             value.set_sensitive(true);
-            request.headers_mut().append(name, value);
+            if name == HOST {
+                request.headers_mut().insert(name, value); // one of many at that address
+            } else {
+                request.headers_mut().append(name, value);
+            }
         }
         Ok(request)
     }
+}
+
+/// What we do not speak cannot be asked for; a subprotocol is the user's.
+fn is_the_handshakes(name: &str) -> bool {
+    let is_of_websocket = name.starts_with("sec-websocket-") && name != "sec-websocket-protocol";
+    is_of_websocket || matches!(name, "connection" | "upgrade")
 }
 
 fn malformed(field: &'static str, allowed: &'static str) -> ConfigError {

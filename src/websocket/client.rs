@@ -46,7 +46,8 @@ use crate::{Bulkhead, Error, Resilient, Retry};
 /// # Errors
 ///
 /// [`Error::TimedOut`] after the call's time limit, wherever it was by then: waiting for its
-/// turn, for the connection, or for the reply. [`Error::Refused`] by a full bulkhead, outside
+/// turn, for the connection, or for the reply: it may have been carried out, unless the error
+/// says that there was no connection. [`Error::Refused`] by a full bulkhead, outside
 /// of a runtime, and in a shutdown. [`Error::Operation`] with an [`RpcError`] for the rest.
 ///
 /// # What is lost with a connection
@@ -73,8 +74,9 @@ use crate::{Bulkhead, Error, Resilient, Retry};
 ///
 /// At most `max_in_flight` requests and as many replies, each up to `max_message_size`; one
 /// message in the socket's buffer in each direction; and, for the slowest reader of
-/// [`notifications`](Self::notifications), `notification_buffer` of them. What was read takes
-/// more than its text: up to 16 times as much for a list of many small things.
+/// [`notifications`](Self::notifications), `notification_buffer` of them, each of that size at
+/// most: 1 GiB by default from a server that means ill. Lower both for one that is not trusted.
+/// What was read takes more than its text: up to 16 times as much for a list of many small things.
 ///
 /// # Cancel safety
 ///
@@ -158,7 +160,7 @@ impl Client {
     /// Dropping it ends the wait, and not the connecting.
     pub async fn connect(&self) -> Result<(), Error<RpcError>> {
         let shared = &self.handle.shared;
-        shared.start().map_err(Error::refused)?;
+        shared.start().map_err(Error::refused)?; // outside of a runtime there is no timer either
         let limit = shared.settings.call_timeout;
         self.connected().timeout(limit).await
     }
@@ -168,6 +170,8 @@ impl Client {
         let mut changes = shared.watch();
         let mut failures = None;
         loop {
+            // Whoever has owned it so far may have ended with its runtime.
+            let _ = shared.start();
             match (shared.standing(), failures) {
                 (Standing::Up, _) => return Ok(()),
                 (Standing::Closed, _) => return Err(closed()),
@@ -285,8 +289,6 @@ impl Client {
         let shared = &self.handle.shared;
         let started = now();
         let (slot, answer) = oneshot::channel();
-        // There is a runtime: the call has looked.
-        let _ = shared.start();
         let _waiting = shared.begin(body, wants, slot)?;
         let answer = answer.await.unwrap_or_else(|_| Err(closed()));
         answer.map_err(|error| error.took(now().since(started)))

@@ -114,7 +114,8 @@ impl RpcError {
         &self.detail.message
     }
 
-    /// What the server said besides.
+    /// What the server said besides: the data of its error, or all of an error of a shape that
+    /// the protocol does not know.
     #[must_use]
     pub fn data(&self) -> Option<&Value> {
         self.detail.data.as_ref()

@@ -18,6 +18,12 @@ pub(super) struct Spans {
     pub(super) backoff: Backoff,
 }
 
+/// A closed port answers in microseconds: without a delay, that is a loop.
+const SHORTEST_DELAY: Duration = Duration::from_millis(10);
+
+/// A server cannot send its clients away for longer than this.
+const LONGEST_HINT: Duration = Duration::from_secs(300);
+
 #[derive(Debug)]
 pub(super) struct Life {
     spans: Spans,
@@ -124,11 +130,12 @@ impl Life {
         true
     }
 
-    /// There is none to be had.
-    pub(super) fn failed(&mut self, now: Instant) {
+    /// There is none to be had. Where the server has said when to come back, the back-off
+    /// begins then: all clients have been told the same, and its jitter spreads them.
+    pub(super) fn failed(&mut self, now: Instant, hint: Duration) {
         if self.phase == Phase::Connecting {
             self.totals.failed_connects += 1;
-            self.back_off(now);
+            self.back_off(now.saturating_add(hint.min(LONGEST_HINT)));
         }
     }
 
@@ -254,9 +261,9 @@ impl Life {
         }
     }
 
-    fn back_off(&mut self, now: Instant) {
-        let delay = self.delays.next().unwrap_or_default();
-        let until = now.saturating_add(delay);
+    fn back_off(&mut self, from: Instant) {
+        let delay = self.delays.next().unwrap_or_default().max(SHORTEST_DELAY);
+        let until = from.saturating_add(delay);
         self.phase = Phase::Down { until };
     }
 

@@ -63,7 +63,7 @@ fn answer(mut fields: Map<String, Value>) -> Result<Value, RpcError> {
         (Some(result), None | Some(Value::Null)) => Ok(result),
         (None | Some(Value::Null), Some(Value::Object(error))) => Err(server_error(error)),
         (Some(_), Some(_)) => Err(bad("both a result and an error")),
-        (None, Some(_)) => Err(bad("an error that is no object")),
+        (None, Some(error)) => Err(bad("an error that is no object").with_data(Some(error))),
         (None, None) => Err(bad("neither a result nor an error")),
     }
 }
@@ -72,7 +72,7 @@ fn server_error(mut error: Map<String, Value>) -> RpcError {
     let code = error.get("code").and_then(Value::as_i64);
     let message = error.get("message").and_then(Value::as_str);
     let (Some(code), Some(message)) = (code, message) else {
-        return bad("an error without a code or a message");
+        return bad("an error without a code or a message").with_data(Some(error.into()));
     };
     let answered = RpcError::new(RpcErrorKind::Server { code }, message);
     answered.with_data(error.remove("data"))

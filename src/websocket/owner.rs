@@ -4,9 +4,12 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::http::header::{RETRY_AFTER, SEC_WEBSOCKET_KEY};
 use tokio_tungstenite::tungstenite::{Error as WireError, protocol::WebSocketConfig};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
@@ -48,12 +51,17 @@ async fn wait(shared: &Shared, until: Instant) {
 
 async fn connect(shared: &Shared) -> Option<Socket> {
     let settings = &shared.settings;
-    let request = settings.request.clone();
+    let mut request = settings.request.clone();
+    // RFC 6455, 4.1: a nonce for each connection.
+    if let Ok(key) = generate_key().parse() {
+        request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
+    }
     let dial = connect_async_with_config(request, Some(config(settings.max_message_size)), true);
     match unless_closed(shared, dial.timeout(settings.connect_timeout)).await? {
         Ok((socket, _)) => shared.connected().then_some(socket),
         Err(error) => {
-            shared.failed(refused(error));
+            let hint = come_back(&error);
+            shared.failed(refused(error), hint);
             None
         }
     }
@@ -98,6 +106,17 @@ fn config(max_message_size: usize) -> WebSocketConfig {
         .max_write_buffer_size(max_message_size.saturating_add(BUFFER + SLACK))
         .max_message_size(Some(max_message_size))
         .max_frame_size(Some(max_message_size))
+}
+
+/// What the server has asked for by `Retry-After`, in seconds. A date is not read: the back-off
+/// does without.
+fn come_back(error: &Error<WireError>) -> Duration {
+    let Some(WireError::Http(response)) = error.last() else {
+        return Duration::ZERO;
+    };
+    let hint = response.headers().get(RETRY_AFTER);
+    let hint = hint.and_then(|hint| hint.to_str().ok()?.trim().parse().ok());
+    hint.map_or(Duration::ZERO, Duration::from_secs)
 }
 
 /// Why there is no connection.

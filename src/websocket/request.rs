@@ -105,6 +105,7 @@ impl Outbound {
         let handle = &*self.client.handle;
         let body = self.body.map_err(not_started)?;
         let _counted = handle.calls.enter().map_err(Error::refused)?;
+        // Also for a call that is to be refused while there is no connection.
         handle.shared.start().map_err(Error::refused)?;
         let attempt = || self.client.attempt(Arc::clone(&body), wants);
         let done = if is_repeatable {

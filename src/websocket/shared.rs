@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use serde_json::Value;
@@ -87,32 +88,39 @@ impl Shared {
     /// Sees to it that a task owns the connection, in the runtime of the caller if in none.
     pub(super) fn start(self: &Arc<Self>) -> Result<(), Refusal> {
         let runtime = Handle::try_current().map_err(|_| Refusal::NoRuntime)?;
-        let mut inner = self.lock();
-        let is_new = !inner.owned && !inner.life.is_closed();
-        inner.owned |= is_new;
-        drop(inner);
-        if is_new {
-            runtime.spawn(owner::own(Owned(Arc::clone(self))));
-        }
+        let is_new = self.lock().adopt();
+        self.own(&runtime, is_new);
         Ok(())
     }
 
-    /// Lets a call in. It is taken out again when the guard is dropped, at the latest.
+    fn own(self: &Arc<Self>, runtime: &Handle, is_new: bool) {
+        if is_new {
+            runtime.spawn(owner::own(Owned(Arc::clone(self))));
+        }
+    }
+
+    /// Lets a call in, to a connection that is owned: under one lock, since the owner may end
+    /// with its runtime at any time, and takes along what is there by then. It is taken out
+    /// again when the guard is dropped, at the latest.
     pub(super) fn begin(
         self: &Arc<Self>,
         body: Body,
         wants: Wants,
         slot: Slot,
     ) -> Result<Waiting, RpcError> {
+        let runtime = Handle::try_current();
+        let runtime = runtime.map_err(|_| error(RpcErrorKind::NotConnected, "no runtime"))?;
         let mut inner = self.lock();
         if inner.life.is_closed() {
-            return Err(RpcError::new(RpcErrorKind::Closed, "closed"));
+            return Err(error(RpcErrorKind::Closed, "closed"));
         }
         if !self.settings.waits_for_link && !inner.life.is_up() {
             return Err(inner.not_connected());
         }
         let id = inner.table.begin(body, wants, slot);
+        let is_new = inner.adopt();
         drop(inner);
+        self.own(&runtime, is_new);
         self.owner.wake();
         let shared = Arc::clone(self);
         Ok(Waiting { shared, id })
@@ -137,7 +145,7 @@ impl Shared {
         drop(inner);
         drop(notices);
         let ended = pending.len();
-        fail(pending, &RpcError::new(RpcErrorKind::Closed, "closed"));
+        fail(pending, &error(RpcErrorKind::Closed, "closed"));
         self.owner.wake();
         self.tick();
         ended
@@ -211,24 +219,32 @@ impl Shared {
         is_wanted
     }
 
-    pub(super) fn failed(&self, why: RpcError) {
+    /// `hint`: the server has said when to come back.
+    pub(super) fn failed(&self, why: RpcError, hint: Duration) {
         let now = now();
         let mut inner = self.lock();
-        inner.life.failed(now);
+        inner.life.failed(now, hint);
         inner.problem = Some(why);
         drop(inner);
         self.tick();
     }
 
-    /// The connection is gone, and what was under way on it fails.
+    /// The connection is gone, and what was under way on it fails; and what waits to be sent,
+    /// where that is not to wait for the next.
     pub(super) fn lost(&self, why: &RpcError) {
         let now = now();
         let mut inner = self.lock();
         inner.life.lost(now);
         let lost = inner.table.lose();
+        let unsent = if self.settings.waits_for_link {
+            Vec::new()
+        } else {
+            inner.table.clear()
+        };
         inner.problem = Some(why.clone());
         drop(inner);
         fail(lost.into_iter().map(|slot| (slot, true)), why);
+        fail(unsent, &error(RpcErrorKind::NotConnected, why.message()));
         self.tick();
     }
 
@@ -300,11 +316,22 @@ impl Shared {
 }
 
 impl Inner {
+    /// Whether the connection has no owner yet, and is to be given one now.
+    fn adopt(&mut self) -> bool {
+        let is_new = !self.owned && !self.life.is_closed();
+        self.owned |= is_new;
+        is_new
+    }
+
     fn not_connected(&self) -> RpcError {
         let why = self.problem.as_ref();
         let message = why.map_or("not connected yet", RpcError::message);
-        RpcError::new(RpcErrorKind::NotConnected, message)
+        error(RpcErrorKind::NotConnected, message)
     }
+}
+
+fn error(kind: RpcErrorKind, message: &str) -> RpcError {
+    RpcError::new(kind, message)
 }
 
 fn fail(slots: impl IntoIterator<Item = (Slot, bool)>, why: &RpcError) {
@@ -339,10 +366,8 @@ impl Drop for Owned {
         inner.life.orphaned();
         let pending = inner.table.clear();
         drop(inner);
-        let why = RpcError::new(
-            RpcErrorKind::Lost,
-            "the runtime of the connection has ended",
-        );
+        let why = "the runtime of the connection has ended";
+        let why = error(RpcErrorKind::Lost, why);
         fail(pending, &why);
         self.0.tick();
     }
@@ -353,5 +378,21 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("snapshot", &self.snapshot())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::Client;
+
+    /// The owner may have ended with its runtime between a call's look and its entry.
+    #[tokio::test]
+    async fn an_entry_has_an_owner_whenever_it_is_made() {
+        let client = Client::builder("ws://127.0.0.1:1/").build().unwrap();
+        let shared = &client.handle.shared;
+        let (slot, _answer) = oneshot::channel();
+        let _waiting = shared.begin("{".into(), Wants::Reply, slot).unwrap();
+        assert!(shared.is_owned());
     }
 }

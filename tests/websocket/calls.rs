@@ -1,5 +1,7 @@
 //! Many callers, one socket: each gets its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
@@ -9,7 +11,7 @@ use mainstay::websocket::{LinkState, RpcErrorKind};
 use mainstay::{Error, Refusal};
 use serde_json::{Value, json};
 
-use crate::peer::{Peer, until};
+use crate::peer::{Peer, quick, raw, until};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -217,10 +219,7 @@ async fn closing_ends_calls_and_the_owner_within_its_bound() {
     let peer = Peer::start().await;
     let client = peer.client().build().unwrap();
     let call = tokio::spawn(client.call::<Value>("never", ()).into_future());
-    until("it is sent", async || {
-        peer.seen.messages.load(std::sync::atomic::Ordering::SeqCst) == 1
-    })
-    .await;
+    until("it is sent", async || peer.seen.messages.load(SeqCst) == 1).await;
     let closed = client.close().await;
     assert_eq!((closed.graceful, closed.failed), (true, 1));
     let error = call.await.unwrap().unwrap_err();
@@ -238,6 +237,19 @@ async fn closing_ends_calls_and_the_owner_within_its_bound() {
 }
 
 #[tokio::test]
+async fn two_that_close_at_once_both_see_the_good_bye() {
+    let peer = Peer::start().await;
+    let client = peer.client().build().unwrap();
+    let other = client.clone();
+    let call = tokio::spawn(client.call::<Value>("never", ()).into_future());
+    until("it is sent", async || peer.seen.messages.load(SeqCst) == 1).await;
+    let (one, two) = tokio::join!(client.close(), other.close());
+    assert!(one.graceful && two.graceful);
+    assert_eq!(one.failed + two.failed, 1);
+    assert!(call.await.unwrap().is_err());
+}
+
+#[tokio::test]
 async fn the_last_handle_takes_the_owner_along() {
     let peer = Peer::start().await;
     let client = peer.client().build().unwrap();
@@ -247,10 +259,7 @@ async fn the_last_handle_takes_the_owner_along() {
     other.call::<Value>("echo", ()).await.unwrap();
     drop(other);
     let seen = &peer.seen;
-    until("it said good-bye", async || {
-        seen.closed.load(std::sync::atomic::Ordering::SeqCst) == 1
-    })
-    .await;
+    until("it said good-bye", async || seen.closed.load(SeqCst) == 1).await;
     let alive = tokio::runtime::Handle::current().metrics();
     // The peer's two tasks: the listener and, until it has noticed, the connection.
     until("the owner has ended", async || alive.num_alive_tasks() <= 2).await;
@@ -299,6 +308,43 @@ fn it_outlives_the_runtime_that_it_was_in() {
         (0, LinkState::Idle)
     );
     drop(client);
+}
+
+/// Whoever waits for a connection sees to it that someone makes it.
+#[test]
+fn a_wait_for_the_connection_outlives_the_runtime_that_makes_it() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (server, first, second) = (runtime(), runtime(), runtime());
+    let arrivals = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&arrivals);
+    let (url, _server) = server.block_on(raw(move |socket| {
+        let is_first = count.fetch_add(1, SeqCst) == 0;
+        async move {
+            if is_first {
+                std::future::pending::<()>().await;
+            }
+            let _link = tokio_tungstenite::accept_async(socket).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+    }));
+    let client = quick(&url).build().unwrap();
+    let other = client.clone();
+    first.spawn(async move { other.connect().await });
+    let begun = Instant::now();
+    while arrivals.load(SeqCst) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    let waits = client.clone();
+    let waits = second.spawn(async move { waits.connect().await });
+    std::thread::sleep(50 * MILLI);
+    drop(first);
+    second.block_on(waits).unwrap().unwrap();
 }
 
 #[tokio::test]

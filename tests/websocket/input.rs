@@ -1,5 +1,6 @@
 //! Whatever a peer sends: a typed error, and a rule.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::accept_async;
 
-use crate::peer::{Peer, quick, raw, until};
+use crate::peer::{Peer, head, quick, raw, until};
 
 fn kind(error: &Error<RpcError>) -> RpcErrorKind {
     error.last().unwrap().kind()
@@ -61,6 +62,26 @@ async fn a_reply_that_is_none_fails_its_own_call_only() {
     assert_eq!(kind(&error), RpcErrorKind::BadReply);
     client.call::<Value>("echo", ["text"]).await.unwrap();
     assert_eq!((client.snapshot().lost, client.snapshot().pending), (0, 0));
+}
+
+/// What the server has said is no help if it is thrown away.
+#[tokio::test]
+async fn an_error_of_an_odd_shape_keeps_what_it_says() {
+    let peer = Peer::start().await;
+    let client = peer.client().build().unwrap();
+    for odd in [
+        json!("no"),
+        json!({"code": "E7", "message": "no"}),
+        json!(7),
+    ] {
+        let reply = format!(r#"{{"id":$id,"error":{odd}}}"#);
+        let error = client.call::<Value>("say", [reply]).await.unwrap_err();
+        let error = error.last().unwrap();
+        assert_eq!(
+            (error.kind(), error.data()),
+            (RpcErrorKind::BadReply, Some(&odd))
+        );
+    }
 }
 
 #[tokio::test]
@@ -183,27 +204,79 @@ async fn an_endless_answer_to_the_upgrade_is_cut() {
 
 #[tokio::test]
 async fn a_flood_does_not_keep_calls_from_their_limits_or_their_sending() {
-    let (url, _server) = raw(|socket| async {
-        let (mut sink, mut stream) = accept_async(socket).await.unwrap().split();
-        let tick = r#"{"jsonrpc":"2.0","method":"tick"}"#;
-        loop {
-            tokio::select! {
-                biased;
-                Some(Ok(frame)) = stream.next() => {
-                    let request: Value = serde_json::from_str(frame.to_text().unwrap()).unwrap();
-                    sink.feed(crate::peer::reply(&request["id"], &json!("got it"))).await.unwrap();
+    // As much as the system keeps between the two is ahead of each reply: large messages, so
+    // that it is not an hour's work.
+    let text = "x".repeat(4 << 10);
+    let tick = json!({"jsonrpc": "2.0", "method": "tick", "params": [text]}).to_string();
+    let (url, _server) = raw(move |socket| {
+        let tick = tick.clone();
+        async move {
+            let (mut sink, mut stream) = accept_async(socket).await.unwrap().split();
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(Ok(frame)) = stream.next() => {
+                        let request: Value = serde_json::from_str(frame.to_text().unwrap()).unwrap();
+                        let reply = crate::peer::reply(&request["id"], &json!("got it"));
+                        sink.feed(reply).await.unwrap();
+                    }
+                    fed = sink.feed((&*tick).into()) => if fed.is_err() { return },
                 }
-                fed = sink.feed(tick.into()) => if fed.is_err() { return },
             }
         }
     })
     .await;
     let client = quick(&url).build().unwrap();
-    for _ in 0..20 {
+    for _ in 0..5 {
         let reply: String = client.call("echo", ()).await.unwrap();
         assert_eq!(reply, "got it");
     }
     assert!(client.snapshot().notifications > 100);
+}
+
+/// What the runtime itself would stop it at is thirty times as much.
+#[test]
+fn a_flood_leaves_its_neighbours_their_turns() {
+    let server = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (url, _server) = server.block_on(raw(|socket| async {
+        let mut link = accept_async(socket).await.unwrap();
+        let tick = r#"{"jsonrpc":"2.0","method":"tick"}"#;
+        while link.feed(tick.into()).await.is_ok() {}
+    }));
+    let one_thread = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let client = quick(&url).build().unwrap();
+    let neighbour = async move {
+        client.connect().await.unwrap();
+        let (mut most, mut last) = (0, 0);
+        while last < 20_000 {
+            turn().await;
+            let now = client.snapshot().notifications;
+            most = most.max(now - last);
+            last = now;
+        }
+        assert!(most <= 128, "{most} messages in one turn");
+    };
+    one_thread.block_on(async { tokio::spawn(neighbour).await.unwrap() });
+}
+
+/// Goes to the end of the runtime's queue, where `yield_now` waits for a pause in it.
+async fn turn() {
+    let mut is_over = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut is_over, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -231,6 +304,23 @@ async fn headers_go_out_and_stand_in_no_text() {
     server.abort_all();
 }
 
+/// For a server of many names.
+#[tokio::test]
+async fn a_host_of_the_users_own_goes_out_in_place_of_the_address() {
+    let (url, _server) = raw(|mut socket| async move {
+        let head = head(&mut socket).await;
+        let hosts = head.lines().filter(|line| line.starts_with("host:"));
+        let is_own = hosts.eq(["host: inner.example"]);
+        let status = if is_own { "418 x" } else { "400 x" };
+        let answer = format!("HTTP/1.1 {status}\r\n\r\n");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let client = quick(&url).header("Host", "inner.example");
+    let error = client.build().unwrap().connect().await.unwrap_err();
+    assert!(error.last().unwrap().message().contains("418"), "{error}");
+}
+
 #[test]
 fn settings_out_of_range_are_named() {
     let url = "ws://localhost/";
@@ -241,6 +331,16 @@ fn settings_out_of_range_are_named() {
         (Client::builder("ws://"), "url"),
         (Client::builder(url).header("a b", "c"), "header"),
         (Client::builder(url).header("a", "c\n"), "header"),
+        (Client::builder(url).header("Upgrade", "h2c"), "header"),
+        (Client::builder(url).header("connection", "close"), "header"),
+        (
+            Client::builder(url).header("Sec-WebSocket-Key", "x"),
+            "header",
+        ),
+        (
+            Client::builder(url).header("Sec-WebSocket-Extensions", "permessage-deflate"),
+            "header",
+        ),
         (Client::builder(url).max_in_flight(0), "max_in_flight"),
         (Client::builder(url).max_attempts(0), "max_attempts"),
         (

@@ -1,7 +1,7 @@
 //! The connection: lost, dead, flapping, back again.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -10,10 +10,10 @@ use mainstay::Error;
 use mainstay::retry::{Backoff, Jitter};
 use mainstay::websocket::{Client, LinkState, RpcErrorKind};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::accept_async;
 
-use crate::peer::{Peer, black_hole, quick, raw, until};
+use crate::peer::{Peer, black_hole, head, quick, raw, until};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -171,40 +171,40 @@ async fn a_peer_that_only_talks_is_given_up() {
         .max_message_size(64 << 20)
         .build()
         .unwrap();
-    let huge = "x".repeat(32 << 20);
+    let huge = "x".repeat(16 << 20);
     let error = client.call::<Value>("echo", [huge]).await.unwrap_err();
     assert_eq!(error.last().unwrap().message(), "the peer reads nothing");
     assert_eq!(client.snapshot().pending, 0);
 }
 
-/// What it does not read yet is no sign of death, as long as it goes on.
+/// What it does not read yet is no sign of death, as long as it goes on: for longer than the
+/// limit, there is always more to write than it takes.
 #[tokio::test]
 async fn a_peer_that_reads_slowly_keeps_its_connection() {
     let (url, _server) = raw(|socket| async {
         let mut link = accept_async(socket).await.unwrap();
-        let mut some = vec![0; 1 << 16];
-        while link.get_mut().read(&mut some).await.is_ok_and(|n| n > 0) {
-            tokio::time::sleep(8 * MILLI).await;
+        let mut some = vec![0; 1 << 18];
+        while link.get_mut().read_exact(&mut some).await.is_ok() {
+            tokio::time::sleep(50 * MILLI).await;
         }
     })
     .await;
-    let client = quick(&url).write_timeout(3 * SECOND);
-    let client = client.max_in_flight(160).call_timeout(120 * SECOND);
-    let client = client.build().unwrap();
+    let limit = 2 * SECOND;
+    let client = quick(&url).write_timeout(limit).max_in_flight(160);
+    let client = client.call_timeout(120 * SECOND).build().unwrap();
     client.connect().await.unwrap();
     let quarter = "x".repeat(1 << 18);
     let calls = (0..160).map(|_| client.call::<Value>("echo", [&quarter]).into_future());
-    let begun = Instant::now();
-    let sent = until("all is written", async || {
-        let now = client.snapshot();
-        now.pending == 160 && now.queued == 0
-    });
-    tokio::select! {
+    let later = async {
+        tokio::time::sleep(limit + limit / 4).await;
+        client.snapshot()
+    };
+    let now = tokio::select! {
         ended = join_all(calls) => panic!("{:?}", ended[0]),
-        () = sent => {}
-    }
-    assert!(begun.elapsed() > 3 * SECOND, "it was not slow");
-    assert_eq!(client.snapshot().lost, 0);
+        now = later => now,
+    };
+    assert!(now.state.is_up() && now.lost == 0, "{now:?}");
+    assert!(now.queued > 0, "it was not slow");
 }
 
 /// Trap 53.
@@ -321,7 +321,7 @@ async fn closing_is_bounded_whatever_the_peer_does() {
         .close_timeout(100 * MILLI)
         .max_message_size(64 << 20);
     let client = client.build().unwrap();
-    let huge = "x".repeat(32 << 20);
+    let huge = "x".repeat(16 << 20);
     let call = tokio::spawn(client.call::<Value>("echo", [huge]).into_future());
     until("it is being sent", async || {
         let now = client.snapshot();
@@ -374,4 +374,87 @@ async fn an_upgrade_that_is_never_answered_is_given_up() {
     let error = error.last().unwrap();
     assert_eq!(error.kind(), RpcErrorKind::NotConnected);
     assert!(error.message().contains("timed out"), "{error}");
+}
+
+/// The nonce of the handshake is there to tell a real answer from a stored one.
+#[tokio::test]
+async fn each_connection_has_a_key_of_its_own() {
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&keys);
+    let (url, _server) = raw(move |mut socket| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let head = head(&mut socket).await;
+            let key = head
+                .lines()
+                .find(|line| line.starts_with("sec-websocket-key"));
+            seen.lock().unwrap().push(key.unwrap().to_owned());
+        }
+    })
+    .await;
+    let client = quick(&url).build().unwrap();
+    for _ in 0..3 {
+        assert!(client.connect().await.is_err());
+    }
+    let keys = keys.lock().unwrap();
+    assert!(keys.len() >= 3 && keys[0] != keys[1] && keys[1] != keys[2]);
+}
+
+#[tokio::test]
+async fn a_server_that_says_when_to_come_back_is_left_alone_until_then() {
+    for (hint, at_least, at_most) in [("30", 20, 40), ("99999999999", 200, 400), ("soon", 0, 1)] {
+        let arrivals = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&arrivals);
+        let (url, _server) = raw(move |mut socket| {
+            count.fetch_add(1, SeqCst);
+            async move {
+                let _ = head(&mut socket).await;
+                let answer = format!("HTTP/1.1 503 Busy\r\nRetry-After: {hint}\r\n\r\n");
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let client = quick(&url).build().unwrap();
+        assert!(client.connect().await.is_err());
+        let LinkState::Down { retry_after, .. } = client.snapshot().state else {
+            assert_eq!(at_least, 0);
+            continue;
+        };
+        let expected = Duration::from_secs(at_least)..=Duration::from_secs(at_most);
+        assert!(expected.contains(&retry_after), "{hint}: {retry_after:?}");
+        if at_least > 0 {
+            assert_eq!(arrivals.load(SeqCst), 1);
+        }
+        assert!(client.close().await.graceful);
+    }
+}
+
+/// It is not only for calls that begin while it is down.
+#[tokio::test]
+async fn a_client_that_refuses_while_down_keeps_no_call_over_a_lost_connection() {
+    let (url, mut server) = black_hole().await;
+    let client = quick(&url).refuse_while_down().max_message_size(64 << 20);
+    let client = client.build().unwrap();
+    client.connect().await.unwrap();
+    let huge = "x".repeat(16 << 20);
+    let sent = tokio::spawn(client.call::<Value>("echo", [huge]).into_future());
+    until("it is being sent", async || {
+        let now = client.snapshot();
+        (now.pending, now.queued) == (1, 0)
+    })
+    .await;
+    let queued = tokio::spawn(client.call::<Value>("echo", ()).into_future());
+    until("it is queued", async || client.snapshot().queued == 1).await;
+    server.abort_all();
+    let begun = Instant::now();
+    for (call, kind, was_sent) in [
+        (sent, RpcErrorKind::Lost, true),
+        (queued, RpcErrorKind::NotConnected, false),
+    ] {
+        let error = call.await.unwrap().unwrap_err();
+        assert!(!matches!(error, Error::TimedOut { .. }), "{error}");
+        let error = error.last().unwrap();
+        assert_eq!((error.kind(), error.was_sent()), (kind, was_sent));
+    }
+    assert!(begun.elapsed() < 10 * SECOND);
 }

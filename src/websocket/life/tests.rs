@@ -71,6 +71,29 @@ fn a_stable_connection_resets_it() {
 }
 
 #[test]
+fn a_server_that_says_when_to_come_back_is_asked_after_that_and_the_back_off() {
+    let mut life = Life::new(spans(), 1);
+    let now = at(SECOND);
+    for (hint, expected) in [(40, 41), (0, 2), (86_400, 304)] {
+        life.phase = Phase::Connecting;
+        life.failed(now, hint * SECOND);
+        let until = now.saturating_add(expected * SECOND);
+        assert_eq!(life.step(now), Step::WaitUntil(until));
+    }
+}
+
+#[test]
+fn without_a_back_off_it_does_not_spin() {
+    let backoff = Backoff::none();
+    let mut life = Life::new(Spans { backoff, ..spans() }, 1);
+    let now = at(SECOND);
+    assert_eq!(life.step(now), Step::Connect);
+    life.failed(now, Duration::ZERO);
+    let until = now.saturating_add(10 * MILLI);
+    assert_eq!(life.step(now), Step::WaitUntil(until));
+}
+
+#[test]
 fn a_silent_peer_is_pinged_once_and_then_dead() {
     let mut life = up(at(Duration::ZERO));
     assert_eq!(life.check(at(19 * SECOND)), Health::Fine(at(20 * SECOND)));
@@ -149,7 +172,7 @@ fn closed_is_for_good() {
     assert_eq!(open.check(now), Health::Closing);
     open.lost(now);
     for mut life in [idle, connecting, down, open] {
-        life.failed(now);
+        life.failed(now, Duration::ZERO);
         life.lost(now);
         life.orphaned();
         life.close();
@@ -187,7 +210,7 @@ fn a_thousand_clients_come_back_spread_over_the_jitter() {
                 Step::WaitUntil(until) => now = until,
                 Step::Connect if now < back => {
                     attempts.push(now.since(lost));
-                    life.failed(now);
+                    life.failed(now, Duration::ZERO);
                 }
                 Step::Connect => break arrivals.push(now.since(back)),
                 Step::End => panic!("it is not closed"),
@@ -257,7 +280,7 @@ proptest! {
                     asked = false;
                 },
                 Event::Failed => {
-                    life.failed(now);
+                    life.failed(now, Duration::ZERO);
                     failures += u32::from(was == Phase::Connecting);
                 }
                 Event::Lost => {
