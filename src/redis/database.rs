@@ -7,6 +7,7 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 
 use super::wire::{Dial, Sent, Wire};
+use super::job::Extent;
 use super::{Connections, Effect, RedisError, RedisErrorKind};
 use crate::Error;
 use crate::lazy::Lazy;
@@ -180,5 +181,6 @@ impl Manage for Lines {
 pub(super) async fn ping(wire: &Wire, sent: Sent<'_>) -> Result<(), RedisError> {
     let mut connection: MultiplexedConnection = wire.connection();
     let answer: Result<String, _> = ::redis::cmd("PING").query_async(&mut connection).await;
-    sent.answered(answer.map(drop).map_err(|error| wire.error(&error, false)))
+    let answer = answer.map(drop);
+    sent.answered(answer.map_err(|error| wire.error(&error, Extent::Command)))
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 
 use super::bound::{Fault, ReplyBound};
+use super::job::Extent;
 use super::redial::Redial;
 use super::stats::Counters;
 use super::{Effect, RedisError, RedisErrorKind};
@@ -196,12 +197,12 @@ impl Wire {
     }
 
     /// What the library's error means on this wire.
-    pub(super) fn error(&self, error: &::redis::RedisError, partly: bool) -> RedisError {
+    pub(super) fn error(&self, error: &::redis::RedisError, extent: Extent) -> RedisError {
         match self.seen.fault.get() {
             // The first in line is the one whose reply it was; to the others the connection
             // was lost.
             Some(fault) if !error.is_connection_dropped() => of_fault(*fault),
-            _ => RedisError::answered(error, partly),
+            _ => RedisError::answered(error, extent),
         }
     }
 }
@@ -222,6 +223,9 @@ pub(super) struct Sent<'w> {
     is_over: bool,
 }
 
+            // It hears of the connection's end only, and not whose reply it was; nor does anyone
+            // know how far it has come.
+            Some(fault) if extent == Extent::Batch => of_fault(*fault).with_effect(Effect::Unknown),
 impl Sent<'_> {
     /// There is an answer, or will never be one.
     pub(super) fn answered<T>(mut self, answer: Result<T, RedisError>) -> Result<T, RedisError> {
