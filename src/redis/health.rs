@@ -167,8 +167,9 @@ impl Running {
 
 /// From three quarters to five quarters of it: the probes of many machines spread.
 fn jittered(every: Duration) -> Duration {
-    let least = every - every / 4;
-    least.saturating_add((every / 2).mul_f64(fastrand::f64()))
+    let quarter = every / 4;
+    let spread = quarter.mul_f64(2.0 * fastrand::f64());
+    quarter.saturating_mul(3).saturating_add(spread)
 }
 
 /// One that an operator holds open is left alone.
