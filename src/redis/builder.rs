@@ -89,7 +89,8 @@ impl RedisClientBuilder {
 
     /// The time limit of a whole call of this kind, its retries and waits included; for
     /// [`Blocking`](CommandKind::Blocking) ones it comes on top of the time that the command
-    /// itself asks the server to wait. More than zero.
+    /// itself asks the server to wait. One that asks it to wait for ever (`BLPOP key 0`) has
+    /// this limit alone, or that of [`within`](super::Request::within). More than zero.
     pub fn limit(mut self, kind: CommandKind, limit: Duration) -> Self {
         self.limits[kind as usize] = limit;
         self
@@ -107,9 +108,9 @@ impl RedisClientBuilder {
         self
     }
 
-    /// How long a connection may be silent while a command waits, before the end of that
-    /// command is the end of the connection too; half of the command's time limit, if that is
-    /// less. More than zero.
+    /// How long a connection may be silent while commands wait, before the end of one of them
+    /// is the end of the connection too: no new command is sent on it. Set it well below the
+    /// time limits. More than zero.
     pub fn patience(mut self, span: Duration) -> Self {
         self.patience = span;
         self
@@ -133,7 +134,9 @@ impl RedisClientBuilder {
         self
     }
 
-    /// The pauses after attempts to connect that failed.
+    /// The pauses after attempts to connect that failed, and after connections that died
+    /// within 5 seconds, the first of which is replaced at once. They begin anew after one that
+    /// has lived so long.
     pub fn reconnect_backoff(mut self, backoff: Backoff) -> Self {
         self.reconnect = backoff;
         self
@@ -147,6 +150,10 @@ impl RedisClientBuilder {
 
     /// How many bytes a reply may take, 64 more counted for each of its elements. At least
     /// 1024.
+    ///
+    /// One that takes more ends its connection. What else is under way on that connection is
+    /// sent again on another where it may be repeated, except for batches: no one can say
+    /// whose reply it was.
     pub fn max_reply(mut self, bytes: u64) -> Self {
         self.max_reply = bytes;
         self

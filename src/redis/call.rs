@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ::redis::Value;
+use ::redis::{FromRedisValue, Value, from_redis_value};
 
 use super::client::RedisClient;
 use super::database::Lines;
@@ -37,34 +37,43 @@ impl RedisClient {
         shared.retrying.call(acquire).timeout(limit).await
     }
 
-    /// Sends a job through everything that protects it.
-    pub(super) async fn run(
+    /// Sends a job through everything that protects it, counts it, and converts its reply.
+    pub(super) async fn run<T: FromRedisValue>(
         &self,
         job: &Job,
         limit: Duration,
         repeatable: bool,
-    ) -> Result<Value, Error<RedisError>> {
-        if let Some(misuse) = job.misuse() {
-            return Err(Error::operation(RedisError::usage(misuse)));
-        }
-        let shared = &**self.shared();
-        shared.health.start(self.shared());
-        let counted = shared.counters.call();
+    ) -> Result<T, Error<RedisError>> {
+        let counted = self.shared().counters.call();
         let begun = now();
         let lost = AtomicBool::new(false);
-        let result = if job.needs_own_connection() {
-            self.wait_for(job, limit, &lost).await
-        } else {
-            let patience = shared.patience.min(limit / 2);
-            let attempt = || self.attempt(job, patience, repeatable, &lost);
-            let call = shared.retrying.call(attempt);
-            let call = call.bulkhead(&shared.in_flight).timeout(limit);
-            call.circuit_breaker(&shared.breaker).await
+        let result = match job.misuse() {
+            Some(misuse) => Err(Error::operation(RedisError::usage(misuse))),
+            None => self.protected(job, limit, repeatable, &lost).await,
         };
         let took = now().since(begun);
         let result = result.map_err(|error| honest(error, lost.load(Ordering::Relaxed), took));
+        let result = result.and_then(|value| converted(value, took));
         counted.ended(&result, took);
         result
+    }
+
+    async fn protected(
+        &self,
+        job: &Job,
+        limit: Duration,
+        repeatable: bool,
+        lost: &AtomicBool,
+    ) -> Result<Value, Error<RedisError>> {
+        let shared = &**self.shared();
+        shared.health.start(self.shared());
+        if job.needs_own_connection() {
+            return self.wait_for(job, limit, lost).await;
+        }
+        let attempt = || self.attempt(job, repeatable, lost);
+        let call = shared.retrying.call(attempt);
+        let call = call.bulkhead(&shared.in_flight).timeout(limit);
+        call.circuit_breaker(&shared.breaker).await
     }
 
     /// A command that blocks is sent once, on a connection of its own; its time is the caller's
@@ -86,20 +95,15 @@ impl RedisClient {
     async fn attempt(
         &self,
         job: &Job,
-        patience: Duration,
         repeatable: bool,
         lost: &AtomicBool,
     ) -> Result<Value, RedisError> {
-        let result = self.send(job, patience, lost).await;
+        let result = self.send(job, lost).await;
         result.map_err(|error| error.judged(repeatable))
     }
 
-    async fn send(
-        &self,
-        job: &Job,
-        patience: Duration,
-        lost: &AtomicBool,
-    ) -> Result<Value, RedisError> {
+    async fn send(&self, job: &Job, lost: &AtomicBool) -> Result<Value, RedisError> {
+        let patience = self.shared().patience;
         let line = self.connections().line().await?;
         match line.wire() {
             Some(wire) => send_on(wire, line.sent(wire, patience), job, lost).await,
@@ -116,11 +120,20 @@ async fn send_on(
 ) -> Result<Value, RedisError> {
     let was_lost = lost.swap(true, Ordering::Relaxed);
     let result = job.send(&mut wire.connection()).await;
-    let partly = job.may_be_partly_done();
-    let result = sent.answered(result.map_err(|error| wire.error(&error, partly)));
+    let extent = job.extent();
+    let result = sent.answered(result.map_err(|error| wire.error(&error, extent)));
     let is_lost = matches!(&result, Err(error) if error.effect() == Effect::Unknown);
     lost.store(was_lost || is_lost, Ordering::Relaxed);
     result
+}
+
+/// The reply as what the caller asked for.
+pub(super) fn converted<T: FromRedisValue>(
+    value: Value,
+    took: Duration,
+) -> Result<T, Error<RedisError>> {
+    let converted = from_redis_value(value);
+    converted.map_err(|error| Error::operation(RedisError::conversion(&error).after(took)))
 }
 
 /// The error with what is known of the whole call: one attempt of several may have acted.

@@ -30,7 +30,7 @@ use crate::{Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline};
 ///
 /// | setting | default | why |
 /// |---|---|---|
-/// | `connections` | one for each database, shared | as fast as a pool or faster, at one socket |
+/// | `connections` | one for each database, shared | one socket; to many callers at once several times as fast as a pool, to one alone about the same |
 /// | `exclusive_connections` | 8 for each database, made when needed | transactions and blocking commands are few |
 /// | `limit` of each kind | 2 s for the whole call | what takes longer is better done without |
 /// | `connect_limit` | 1 s | so that a call can try again within its limit |
@@ -41,7 +41,7 @@ use crate::{Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline};
 /// | `max_in_flight` | 1024 calls, more wait | what waits is bounded |
 /// | `max_reply` | 64 MiB | no reply takes all the memory |
 /// | `patience` | 1 s | a connection that is silent so long is as good as dead |
-/// | breaker | opens at 5 failures in a row, at half of 100 calls (20 at least), or when all of them take longer than `patience`; for 5 s; a call dropped after `patience` has failed, one dropped before is ignored | it sees the callers' own time limits, and not those who change their mind |
+/// | breaker | opens at 5 failures in a row, at half of 100 calls (20 at least), or when all of them take longer than `patience`; for 5 s; a call dropped after `patience` has failed, one dropped before is ignored | it sees the callers' own time limits, and not those who change their mind; callers whose limits are all below `patience` leave it to the probe, or lower that |
 /// | `probe_every` | 1 s, a quarter more or less | an open breaker closes about so soon after the server is back |
 ///
 /// # What is repeated
@@ -86,8 +86,10 @@ use crate::{Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline};
 /// One breaker, around one time limit, around the retries; what they see is what the callers
 /// see. The library's own time limits and retries are switched off: there is one clock and one
 /// rule. A connection on which a command was given up, and nothing at all was received for
-/// `patience`, is given up too: a network that has gone without a word is noticed in one call
-/// and not in the quarter of an hour that TCP takes.
+/// `patience` while this or other commands waited, is given up too: a network that has gone
+/// without a word is noticed in about that time and not in the quarter of an hour that TCP
+/// takes. Connections that die within 5 seconds, the first excepted, are made again after the
+/// pauses of `reconnect_backoff`.
 ///
 /// # Examples
 ///

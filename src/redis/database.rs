@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 
+use super::job::Extent;
 use super::wire::{Dial, Sent, Wire};
 use super::{Connections, Effect, RedisError, RedisErrorKind};
 use crate::Error;
@@ -84,6 +86,12 @@ impl Database {
         slot.get().await.map(Line::Shared)
     }
 
+    /// Whether each connection for one is lent, and there may be no more of them.
+    pub(super) fn is_at_its_limit(&self) -> bool {
+        let all = self.pooled.as_ref().map(Pool::snapshot);
+        all.is_some_and(|all| all.idle == 0 && all.size >= all.max_size)
+    }
+
     /// One that nobody else uses meanwhile.
     pub(super) async fn exclusive(&self) -> Result<Pooled<'_, Lines>, RedisError> {
         own(&self.exclusive).await
@@ -96,6 +104,7 @@ async fn own(pool: &Pool<Lines>) -> Result<Pooled<'_, Lines>, RedisError> {
         if !wire.is_dead() {
             return Ok(wire);
         }
+        wire.buried();
         Pooled::discard(wire);
     }
     Err(no_connection(Error::cancelled()))
@@ -121,7 +130,8 @@ impl Slot {
     fn living(&self) -> Arc<Lazy<Wire, RedisError>> {
         let _dead;
         let mut wire = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
-        if wire.try_get().is_some_and(Wire::is_dead) {
+        if let Some(dead) = wire.try_get().filter(|wire| wire.is_dead()) {
+            dead.buried();
             _dead = std::mem::replace(&mut *wire, fresh(&self.dial));
         }
         Arc::clone(&wire)
@@ -172,6 +182,9 @@ impl Manage for Lines {
 
     /// One that still expects an answer is for nobody else.
     fn reusable(&self, wire: &mut Wire) -> bool {
+        if wire.is_dead() {
+            wire.buried();
+        }
         wire.is_quiet() && !wire.is_dead()
     }
 }
@@ -180,5 +193,19 @@ impl Manage for Lines {
 pub(super) async fn ping(wire: &Wire, sent: Sent<'_>) -> Result<(), RedisError> {
     let mut connection: MultiplexedConnection = wire.connection();
     let answer: Result<String, _> = ::redis::cmd("PING").query_async(&mut connection).await;
-    sent.answered(answer.map(drop).map_err(|error| wire.error(&error, false)))
+    let answer = answer.map(drop);
+    sent.answered(answer.map_err(|error| wire.error(&error, Extent::Command)))
+}
+
+/// As [`ping`]; but when the answer has not come by the end of the time, whatever was received
+/// meanwhile is a sign of life too: it may stand behind a large reply to another.
+pub(super) async fn sign_of_life(wire: &Wire, sent: Sent<'_>) -> Result<(), RedisError> {
+    let before = wire.received();
+    let mut answer = std::pin::pin!(ping(wire, sent));
+    // Nothing wakes it for the other's bytes: it is polled by the end of its time.
+    std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Pending if wire.received() != before => Poll::Ready(Ok(())),
+        polled => polled,
+    })
+    .await
 }

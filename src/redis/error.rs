@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::redis::{ErrorKind, ServerErrorKind};
 
+use super::job::Extent;
 use crate::Error;
 
 /// Why a command gave no value: what happened, whether the server may have done it, how long
@@ -129,10 +130,9 @@ impl RedisError {
         }
     }
 
-    /// What the library reports for something that was sent. `partly` says that an error of
-    /// the server's may come after a part was done.
-    pub(super) fn answered(error: &::redis::RedisError, partly: bool) -> Self {
-        let (kind, effect) = classify(error, partly);
+    /// What the library reports for something that was sent.
+    pub(super) fn answered(error: &::redis::RedisError, extent: Extent) -> Self {
+        let (kind, effect) = classify(error, extent);
         Self {
             code: error.code().map(Into::into),
             ..Self::new(kind, effect, error.to_string())
@@ -141,10 +141,13 @@ impl RedisError {
 
     /// What the connection's set-up met: nothing of the caller's was sent.
     pub(super) fn unconnected(error: &::redis::RedisError, password: Option<&str>) -> Self {
-        let answered = Self::answered(error, false);
+        let answered = Self::answered(error, Extent::Command);
+        // A server that does not know how to log in quotes the words, cut short.
+        let told = answered.message.split(", with args beginning").next();
+        let told = told.unwrap_or_default();
         let message = match password.filter(|password| !password.is_empty()) {
-            Some(password) => answered.message.replace(password, "***").into(),
-            None => answered.message,
+            Some(password) => told.replace(password, "***").into(),
+            None => told.into(),
         };
         Self {
             effect: Effect::NotSent,
@@ -262,12 +265,11 @@ impl RedisError {
     }
 }
 
-fn classify(error: &::redis::RedisError, partly: bool) -> (RedisErrorKind, Effect) {
+fn classify(error: &::redis::RedisError, extent: Extent) -> (RedisErrorKind, Effect) {
     use RedisErrorKind as K;
-    let refused = if partly {
-        Effect::Unknown
-    } else {
-        Effect::Refused
+    let refused = match extent {
+        Extent::Command => Effect::Refused,
+        Extent::Script | Extent::Batch => Effect::Unknown,
     };
     match error.kind() {
         ErrorKind::AuthenticationFailed => (K::Auth, Effect::Refused),
@@ -282,19 +284,29 @@ fn classify(error: &::redis::RedisError, partly: bool) -> (RedisErrorKind, Effec
             | ServerErrorKind::TryAgain => (K::Busy, refused),
             ServerErrorKind::ReadOnly => (K::ReadOnly, refused),
             ServerErrorKind::NoPerm => (K::Auth, refused),
-            ServerErrorKind::NoScript => (K::Script, Effect::Refused),
+            ServerErrorKind::NoScript if extent == Extent::Script => (K::Script, Effect::Refused),
+            ServerErrorKind::NoScript => (K::Script, refused),
             _ if is_of_a_script(error) => (K::Script, Effect::Unknown),
             _ => (K::Server, refused),
         },
         _ => match error.code() {
             Some("WRONGTYPE") => (K::WrongType, refused),
             Some("NOAUTH" | "WRONGPASS" | "DENIED") => (K::Auth, Effect::Refused),
-            Some("BUSY") => (K::Busy, Effect::Refused),
+            // A script may say so of its own accord, after it has done something.
+            Some("BUSY") if extent == Extent::Script && is_of_the_server(error) => {
+                (K::Busy, Effect::Refused)
+            }
+            Some("BUSY") => (K::Busy, refused),
             Some("MISCONF" | "NOREPLICAS") => (K::ReadOnly, refused),
             Some("UNKILLABLE" | "NOTBUSY") => (K::Script, refused),
             _ => (K::Server, refused),
         },
     }
+}
+
+fn is_of_the_server(error: &::redis::RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    detail.starts_with("Redis is busy running a script")
 }
 
 fn is_of_a_script(error: &::redis::RedisError) -> bool {
@@ -337,20 +349,40 @@ mod tests {
 
     #[test]
     fn what_was_not_done_is_retried_and_what_may_have_been_only_where_it_may_be_repeated() {
-        let busy = |partly| RedisError::answered(&error("BUSY a script runs"), partly);
-        assert!(busy(false).judged(false).is_to_be_retried());
+        let busy = |extent| {
+            let error = error("BUSY Redis is busy running a script. Call SCRIPT KILL.");
+            RedisError::answered(&error, extent).judged(false)
+        };
+        assert!(busy(Extent::Command).is_to_be_retried());
+        assert!(busy(Extent::Script).is_to_be_retried());
+        assert!(!busy(Extent::Batch).is_to_be_retried());
         let lost = RedisError::new(RedisErrorKind::Connection, Effect::Unknown, "lost");
         assert!(!lost.clone().judged(false).is_to_be_retried());
         assert!(lost.judged(true).is_to_be_retried());
+        // What a script says itself may come after what it did.
+        let own = RedisError::answered(&error("BUSY somebody has it"), Extent::Script);
+        assert!(!own.judged(false).is_to_be_retried());
         // An answer stays the same however often it is asked for.
-        let wrong = RedisError::answered(&error("WRONGTYPE no"), false);
+        let wrong = RedisError::answered(&error("WRONGTYPE no"), Extent::Command);
         assert!(!wrong.judged(true).is_to_be_retried());
+    }
+
+    #[test]
+    fn a_server_that_cuts_the_password_short_is_not_quoted_either() {
+        let password = "hunter2".repeat(30);
+        let echoed = error(&format!(
+            "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' '{}'",
+            &password[..100]
+        ));
+        let error = RedisError::unconnected(&echoed, Some(&password));
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        assert!(error.message().contains("unknown command 'HELLO'"));
     }
 
     #[test]
     fn each_code_has_its_kind() {
         let kind = |line: &str| {
-            let error = RedisError::answered(&error(line), false);
+            let error = RedisError::answered(&error(line), Extent::Command);
             (error.kind(), error.may_have_acted())
         };
         assert_eq!(kind("WRONGTYPE x"), (RedisErrorKind::WrongType, false));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use ::redis::{Cmd, FromRedisValue, Value, from_redis_value};
+use ::redis::{Cmd, FromRedisValue};
 
 use super::client::RedisClient;
 use super::database::Lines;
@@ -31,8 +31,33 @@ use crate::{Error, Resilient};
 pub struct Exclusive<'c> {
     client: &'c RedisClient,
     wire: Pooled<'c, Lines>,
-    /// Something is watched, or a transaction is open.
-    has_state: bool,
+    state: State,
+}
+
+/// What the next user of the connection must not find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is watched and no transaction is open.
+    Clean,
+    Watching,
+    /// A transaction is open: what is sent meanwhile is queued, and not done.
+    Queueing,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl State {
+    /// After this command was answered, and not with an error.
+    fn after(self, name: &str) -> Self {
+        match (self, name) {
+            (Self::Unknown, _) => Self::Unknown,
+            (_, "EXEC" | "DISCARD") => Self::Clean,
+            (Self::Queueing, _) | (_, "MULTI") => Self::Queueing,
+            (_, "WATCH") => Self::Watching,
+            (_, "UNWATCH") => Self::Clean,
+            _ => self,
+        }
+    }
 }
 
 impl<'c> Exclusive<'c> {
@@ -40,7 +65,7 @@ impl<'c> Exclusive<'c> {
         Self {
             client,
             wire,
-            has_state: false,
+            state: State::Clean,
         }
     }
 
@@ -60,7 +85,8 @@ impl<'c> Exclusive<'c> {
     ) -> Result<T, Error<RedisError>> {
         let kind = profile(&command).kind;
         let job = allowed(Job::command(command))?;
-        self.run(job, kind, state_after).await
+        let after = self.state.after(&job.name());
+        self.run(job, kind, after).await
     }
 
     /// Sends several commands in one go; with [`atomic`](::redis::Pipeline::atomic) they are
@@ -78,7 +104,8 @@ impl<'c> Exclusive<'c> {
         &mut self,
         commands: ::redis::Pipeline,
     ) -> Result<T, Error<RedisError>> {
-        let is_atomic = commands.is_transaction();
+        // An empty one is not sent at all.
+        let ends_watch = commands.is_transaction() && !commands.is_empty();
         let job = Job::batch(commands);
         if job.profile().stateful {
             return Err(Error::operation(RedisError::usage(
@@ -86,10 +113,9 @@ impl<'c> Exclusive<'c> {
             )));
         }
         let kind = job.profile().kind;
-        let after: fn(&str, bool) -> bool = if is_atomic {
-            |_, _| false
-        } else {
-            |_, has_state| has_state
+        let after = match self.state {
+            State::Watching if ends_watch => State::Clean,
+            state => state,
         };
         self.run(job, kind, after).await
     }
@@ -98,22 +124,27 @@ impl<'c> Exclusive<'c> {
         &mut self,
         job: Job,
         kind: CommandKind,
-        after: fn(&str, bool) -> bool,
+        after: State,
     ) -> Result<T, Error<RedisError>> {
         let limit = self.client.shared().limits[kind as usize];
         let limit = limit.saturating_add(job.asked_wait().unwrap_or_default());
         // What is cut off in the middle leaves it so.
-        let had_state = std::mem::replace(&mut self.has_state, true);
+        let before = std::mem::replace(&mut self.state, State::Unknown);
         let result = self.send(&job, limit).await;
-        self.has_state = match &result {
-            Ok(_) => after(&job.name(), had_state),
-            // It was answered, if only with an error; what ends a transaction may have failed.
-            Err(_) => had_state || job.profile().stateful || !self.wire.is_quiet(),
+        self.state = match &result {
+            Ok(_) => after,
+            // It may have ended or begun something all the same, or is still to be answered.
+            Err(_) if job.profile().stateful || !self.wire.is_quiet() => State::Unknown,
+            Err(_) => before,
         };
-        from_redis_value(result?).map_err(|error| Error::operation(RedisError::conversion(&error)))
+        result
     }
 
-    async fn send(&self, job: &Job, limit: Duration) -> Result<Value, Error<RedisError>> {
+    async fn send<T: FromRedisValue>(
+        &self,
+        job: &Job,
+        limit: Duration,
+    ) -> Result<T, Error<RedisError>> {
         let shared = self.client.shared();
         let counted = shared.counters.call();
         let begun = now();
@@ -127,8 +158,8 @@ impl<'c> Exclusive<'c> {
             }
             let sent = wire.sent_alone();
             let result = job.send(&mut wire.connection()).await;
-            let partly = job.may_be_partly_done();
-            sent.answered(result.map_err(|error| wire.error(&error, partly)))
+            let extent = job.extent();
+            sent.answered(result.map_err(|error| wire.error(&error, extent)))
         };
         let result = if job.needs_own_connection() {
             send.timeout(limit).await
@@ -140,6 +171,7 @@ impl<'c> Exclusive<'c> {
             let is_lost = is_sent && error.is_timed_out();
             super::call::honest(error, is_lost, took)
         });
+        let result = result.and_then(|value| super::call::converted(value, took));
         counted.ended(&result, took);
         result
     }
@@ -158,18 +190,9 @@ fn allowed(job: Job) -> Result<Job, Error<RedisError>> {
     }
 }
 
-/// Whether the connection has state after this command was answered.
-fn state_after(name: &str, has_state: bool) -> bool {
-    match name {
-        "WATCH" | "MULTI" => true,
-        "UNWATCH" | "EXEC" | "DISCARD" => false,
-        _ => has_state,
-    }
-}
-
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
-        if self.has_state {
+        if self.state != State::Clean {
             Pooled::mark_broken(&mut self.wire);
         }
     }
@@ -179,7 +202,7 @@ impl fmt::Debug for Exclusive<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exclusive")
             .field("client", &self.client)
-            .field("has_state", &self.has_state)
+            .field("state", &self.state)
             .finish_non_exhaustive()
     }
 }

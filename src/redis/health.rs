@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::RedisError;
 use super::client::Shared;
-use super::database::ping;
+use super::database::sign_of_life;
 use crate::circuit_breaker::CircuitState;
 use crate::time::{Instant, Timer, now};
 use crate::{CircuitBreaker, Error, Resilient};
@@ -149,6 +149,9 @@ impl Running {
             let due = now().saturating_add(jittered(every));
             poll_fn(|cx| timer.poll_until(due, cx)).await;
             let shared = &*self.0;
+            if shared.is_at_its_limit() {
+                continue;
+            }
             let was_open = is_open_of_itself(&shared.breaker);
             let is_answered = shared.probe().await;
             shared.counters.probed(is_answered);
@@ -164,7 +167,9 @@ impl Running {
 
 /// From three quarters to five quarters of it: the probes of many machines spread.
 fn jittered(every: Duration) -> Duration {
-    every.mul_f64(0.75 + 0.5 * fastrand::f64())
+    let quarter = every / 4;
+    let spread = quarter.mul_f64(2.0 * fastrand::f64());
+    quarter.saturating_mul(3).saturating_add(spread)
 }
 
 /// One that an operator holds open is left alone.
@@ -183,6 +188,13 @@ impl Shared {
         }
     }
 
+    /// Each connection for one is lent: those who have them see how the server is, and a wait
+    /// for one of them says nothing about it.
+    fn is_at_its_limit(&self) -> bool {
+        let first = self.databases.first();
+        first.is_some_and(|(_, database)| database.is_at_its_limit())
+    }
+
     /// On a connection of the first database, within the time that is there for it.
     pub(super) async fn ask(&self) -> Result<(), RedisError> {
         let Some((_, database)) = self.databases.first() else {
@@ -192,7 +204,7 @@ impl Shared {
         match line.wire() {
             Some(wire) => {
                 let patience = self.patience.min(self.health.limit / 2);
-                ping(wire, line.sent(wire, patience)).await
+                sign_of_life(wire, line.sent(wire, patience)).await
             }
             None => unreachable!("a line is handed out when it is made"),
         }
@@ -263,5 +275,6 @@ mod tests {
             let wait = jittered(Duration::from_secs(4));
             assert!((Duration::from_secs(3)..=Duration::from_secs(5)).contains(&wait));
         }
+        assert!(jittered(Duration::MAX) > Duration::MAX / 2);
     }
 }

@@ -11,6 +11,17 @@ pub(super) struct Job {
     profile: Profile,
 }
 
+/// What an error of the server's is the answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// It was refused as a whole.
+    Command,
+    /// It may come from the middle of it.
+    Script,
+    /// Any of several commands; the others may have been done.
+    Batch,
+}
+
 enum What {
     Command(Cmd),
     Batch(::redis::Pipeline),
@@ -81,6 +92,14 @@ impl Job {
         }
     }
 
+    fn name_if_blocking(&self) -> String {
+        if self.needs_own_connection() {
+            self.name()
+        } else {
+            String::new()
+        }
+    }
+
     pub(super) fn profile(&self) -> Profile {
         self.profile
     }
@@ -99,9 +118,13 @@ impl Job {
         self.profile.kind == CommandKind::Blocking
     }
 
-    /// Whether the server's error may come after a part was done.
-    pub(super) fn may_be_partly_done(&self) -> bool {
-        matches!(self.what, What::Batch(_)) || self.profile.kind == CommandKind::Script
+    /// How much of it the server may have done before it answered with an error.
+    pub(super) fn extent(&self) -> Extent {
+        match self.what {
+            What::Batch(_) => Extent::Batch,
+            _ if self.profile.kind == CommandKind::Script => Extent::Script,
+            _ => Extent::Command,
+        }
     }
 
     /// Why it cannot be sent on a connection that is not the caller's.
@@ -112,6 +135,8 @@ impl Job {
         };
         if is_empty {
             Some("an empty command")
+        } else if matches!(&*self.name_if_blocking(), "WAIT" | "WAITAOF") {
+            Some("this waits for what its own connection has written: put it into a batch")
         } else if self.profile.stateful {
             Some("this command changes the connection, which others use too")
         } else {

@@ -2,20 +2,27 @@
 
 use std::time::Duration;
 
-use super::RedisError;
+use super::{Effect, RedisError, RedisErrorKind};
 use crate::retry::{Backoff, BackoffDelays, Delays};
 use crate::time::Instant;
 
-/// The pauses between failed attempts to connect, shared by all connections to one database.
+/// A connection that has lived so long is stable: the pauses begin anew.
+const STABLE: Duration = Duration::from_secs(5);
+
+/// The pauses after failed attempts to connect, and after connections that died young; shared
+/// by all connections to one database.
 #[derive(Debug)]
 pub(super) struct Redial {
     backoff: Backoff,
+    /// The last time that it was connected, unless an attempt has failed since.
+    connected: Option<Instant>,
     paused: Option<Pause>,
 }
 
 #[derive(Debug)]
 struct Pause {
     delays: BackoffDelays,
+    began: Instant,
     until: Instant,
     error: RedisError,
 }
@@ -24,6 +31,7 @@ impl Redial {
     pub(super) fn new(backoff: Backoff) -> Self {
         Self {
             backoff,
+            connected: None,
             paused: None,
         }
     }
@@ -38,24 +46,61 @@ impl Redial {
         }
     }
 
-    pub(super) fn connected(&mut self) {
-        self.paused = None;
+    /// The pause is over. Its length is forgotten only when the connection proves stable.
+    pub(super) fn connected(&mut self, now: Instant) {
+        if self
+            .connected
+            .is_some_and(|since| now.since(since) >= STABLE)
+        {
+            self.paused = None;
+        }
+        self.connected = Some(now);
+        if let Some(pause) = &mut self.paused {
+            pause.until = now;
+        }
     }
 
     /// Begins the next pause. Attempts that were under way at the same time make one.
-    pub(super) fn failed(&mut self, now: Instant, seed: u64, error: &RedisError) {
-        if self.ask(now).is_err() {
+    pub(super) fn failed(&mut self, now: Instant, error: &RedisError) {
+        if self.ask(now).is_ok() {
+            let mut delays = self.delays(now);
+            let wait = delays.next().unwrap_or(Duration::ZERO);
+            self.pause(delays, now, wait, error.clone());
+        }
+    }
+
+    /// A connection that was made at `born` was lost. The first that dies young is replaced at
+    /// once, the next ones after pauses; of those that were made before a pause it knew.
+    pub(super) fn died(&mut self, born: Instant, now: Instant) {
+        let is_known = self.paused.as_ref().is_some_and(|pause| pause.began > born);
+        if is_known || now.since(born) >= STABLE {
             return;
         }
-        let mut delays = match self.paused.take() {
-            Some(pause) => pause.delays,
-            None => self.backoff.delays(|| seed),
-        };
-        let wait = delays.next().unwrap_or(Duration::ZERO);
+        let message = "connections are lost as soon as they are made";
+        let error = RedisError::new(RedisErrorKind::Connection, Effect::NotSent, message);
+        if self.paused.is_some() {
+            self.failed(now, &error);
+        } else {
+            let delays = self.delays(now);
+            self.pause(delays, now, Duration::ZERO, error);
+        }
+    }
+
+    fn delays(&mut self, now: Instant) -> BackoffDelays {
+        let is_stable = |since| now.since(since) >= STABLE;
+        let was_stable = self.connected.take().is_some_and(is_stable);
+        match self.paused.take() {
+            Some(pause) if !was_stable => pause.delays,
+            _ => self.backoff.delays(|| fastrand::u64(..)),
+        }
+    }
+
+    fn pause(&mut self, delays: BackoffDelays, now: Instant, wait: Duration, error: RedisError) {
         self.paused = Some(Pause {
             delays,
+            began: now,
             until: now.saturating_add(wait),
-            error: error.clone(),
+            error,
         });
     }
 }
@@ -63,7 +108,6 @@ impl Redial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redis::{Effect, RedisErrorKind};
     use crate::retry::Jitter;
 
     const MS: u64 = 1_000_000;
@@ -91,22 +135,59 @@ mod tests {
         let mut now = 0;
         for pause in [100, 200, 400, 400] {
             assert_eq!(redial.ask(at(now)), Ok(()));
-            redial.failed(at(now), 0, &error());
+            redial.failed(at(now), &error());
             let refused = redial.ask(at(now + pause - 1)).unwrap_err();
             assert_eq!(refused.retry_after(), Some(Duration::from_millis(1)));
             now += pause;
         }
         assert_eq!(redial.ask(at(now)), Ok(()));
-        redial.connected();
-        redial.failed(at(now), 0, &error());
+        redial.connected(at(now));
+        assert_eq!(redial.ask(at(now)), Ok(()));
+        now += 5000;
+        redial.failed(at(now), &error());
         assert!(redial.ask(at(now + 99)).is_err());
         assert_eq!(redial.ask(at(now + 100)), Ok(()));
+    }
+
+    /// Trap 53.
+    #[test]
+    fn a_connection_that_dies_young_does_not_begin_them_anew() {
+        let mut redial = redial();
+        let mut now = 0;
+        for pause in [0, 100, 200, 400, 400] {
+            redial.connected(at(now));
+            redial.died(at(now), at(now + 10));
+            now += 10;
+            let left = redial.ask(at(now)).map_err(|error| error.retry_after());
+            let pause = Duration::from_millis(pause);
+            assert_eq!(left.err().flatten().unwrap_or_default(), pause);
+            now += u64::try_from(pause.as_millis()).unwrap();
+        }
+        redial.connected(at(now));
+        redial.died(at(now), at(now + 5000));
+        assert_eq!(redial.ask(at(now + 5000)), Ok(()));
+        // Since then it is stable, whatever becomes of the next one.
+        redial.connected(at(now + 6000));
+        redial.died(at(now + 6000), at(now + 6010));
+        assert_eq!(redial.ask(at(now + 6010)), Ok(()));
+    }
+
+    #[test]
+    fn connections_that_die_together_make_one_pause() {
+        let mut redial = redial();
+        for now in 0..50 {
+            redial.connected(at(now));
+        }
+        for born in 0..50 {
+            redial.died(at(born), at(60 + born));
+            assert_eq!(redial.ask(at(60 + born)), Ok(()));
+        }
     }
 
     #[test]
     fn attempts_that_fail_together_make_one_pause() {
         let mut redial = redial();
-        (0..50).for_each(|_| redial.failed(at(0), 0, &error()));
+        (0..50).for_each(|_| redial.failed(at(0), &error()));
         assert_eq!(redial.ask(at(100)), Ok(()));
     }
 }

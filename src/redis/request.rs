@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use ::redis::{FromRedisValue, from_redis_value};
+use ::redis::FromRedisValue;
 
+use super::RedisError;
 use super::client::RedisClient;
 use super::job::Job;
 use super::table::CommandKind;
-use super::{RedisError, RedisErrorKind};
 use crate::Error;
 
 /// Something to be sent by a [`RedisClient`]: it does nothing before [`fetch`](Self::fetch).
@@ -81,11 +81,6 @@ impl<'c> Request<'c> {
             let limit = shared.limits[self.kind() as usize];
             limit.saturating_add(self.job.asked_wait().unwrap_or_default())
         });
-        let value = self.client.run(&self.job, limit, self.repeatable).await?;
-        from_redis_value(value).map_err(|error| {
-            let error = RedisError::conversion(&error);
-            debug_assert_eq!(error.kind(), RedisErrorKind::Conversion);
-            Error::operation(error)
-        })
+        self.client.run(&self.job, limit, self.repeatable).await
     }
 }

@@ -125,9 +125,8 @@ fn of(name: &str, rest: &[&[u8]]) -> Profile {
         "XREADGROUP" if has(rest, "BLOCK") => BLOCKING,
         "SCRIPT" if starts(rest, "EXISTS") => READ,
         "SCRIPT" if starts(rest, "LOAD") => WRITE_AGAIN,
-        "CLIENT" if !starts(rest, "ID") && !starts(rest, "LIST") && !starts(rest, "INFO") => {
-            STATEFUL
-        }
+        "SCRIPT" if starts(rest, "DEBUG") => STATEFUL,
+        "CLIENT" if !looks_at_clients(rest) => STATEFUL,
         "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" | "SELECT" | "AUTH" | "HELLO"
         | "RESET" | "QUIT" | "MONITOR" | "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE"
         | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE" | "READONLY" | "READWRITE" | "ASKING"
@@ -168,6 +167,14 @@ fn has(rest: &[&[u8]], name: &str) -> bool {
 
 fn starts(rest: &[&[u8]], name: &str) -> bool {
     rest.first().is_some_and(|word| same(word, name))
+}
+
+/// Whether this word after `CLIENT` leaves the connection as it is, that it is sent on.
+fn looks_at_clients(rest: &[&[u8]]) -> bool {
+    let harmless = [
+        "ID", "LIST", "INFO", "GETNAME", "KILL", "PAUSE", "UNPAUSE", "UNBLOCK",
+    ];
+    harmless.iter().any(|name| starts(rest, name))
 }
 
 /// How long the command itself asks the server to wait; `None` where it says for ever, or
@@ -265,10 +272,11 @@ mod tests {
             "WATCH k",
             "CLIENT REPLY OFF",
             "SUBSCRIBE c",
+            "SCRIPT DEBUG YES",
         ] {
             assert!(profile(&command(line)).stateful, "{line}");
         }
-        for line in ["GET k", "CLIENT ID", "BLPOP l 1"] {
+        for line in ["GET k", "CLIENT ID", "CLIENT KILL ID 5", "BLPOP l 1"] {
             assert!(!profile(&command(line)).stateful, "{line}");
         }
     }

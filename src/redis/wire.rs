@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 
 use super::bound::{Fault, ReplyBound};
+use super::job::Extent;
 use super::redial::Redial;
 use super::stats::Counters;
 use super::{Effect, RedisError, RedisErrorKind};
@@ -36,14 +37,14 @@ impl Dial {
         self.redial().ask(now())?;
         let opened = self.connect_now().await;
         match &opened {
-            Ok(_) => self.redial().connected(),
-            Err(error) => self.redial().failed(now(), fastrand::u64(..), error),
+            Ok(_) => self.redial().connected(now()),
+            Err(error) => self.redial().failed(now(), error),
         }
         opened
     }
 
-    fn redial(&self) -> std::sync::MutexGuard<'_, Redial> {
-        self.redial.lock().unwrap_or_else(PoisonError::into_inner)
+    fn redial(&self) -> MutexGuard<'_, Redial> {
+        locked(&self.redial)
     }
 
     /// As [`connect`](Self::connect), whatever the pause.
@@ -106,10 +107,16 @@ impl Dial {
             connection,
             driver: tokio::spawn(driver),
             seen,
+            born: now(),
+            redial: Arc::clone(&self.redial),
             pending: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
         })
     }
+}
+
+fn locked(redial: &Mutex<Redial>) -> MutexGuard<'_, Redial> {
+    redial.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unreachable(error: &io::Error) -> RedisError {
@@ -146,6 +153,8 @@ pub(super) struct Wire {
     connection: MultiplexedConnection,
     driver: JoinHandle<()>,
     seen: Arc<Seen>,
+    born: Instant,
+    redial: Arc<Mutex<Redial>>,
     /// Commands without an answer, those that were given up included; not counted while it is
     /// shared.
     pending: AtomicUsize,
@@ -167,13 +176,28 @@ impl Wire {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
+    /// It was found dead, and another will be made: not at once again and again. One that was
+    /// given up, or closed for the size of a reply, says nothing against the next.
+    pub(super) fn buried(&self) {
+        let is_too_large = self.seen.fault.get() == Some(&Fault::TooLarge);
+        if self.driver.is_finished() && !is_too_large {
+            locked(&self.redial).died(self.born, now());
+        }
+    }
+
+    /// How many bytes have come so far.
+    pub(super) fn received(&self) -> u64 {
+        self.seen.received.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing is under way on it.
     pub(super) fn is_quiet(&self) -> bool {
         self.pending.load(Ordering::Relaxed) == 0
     }
 
-    /// Something is sent. Dropped before its [end](Sent::answered) it was given up; when that
-    /// took as long as `patience` and nothing at all was received meanwhile, so is the wire.
+    /// Something is sent. Dropped before its [end](Sent::answered) it was given up; when
+    /// nothing at all was received for `patience`, while this or others before it waited, so
+    /// is the wire.
     pub(super) fn sent(&self, patience: Duration) -> Sent<'_> {
         self.sends(patience, false)
     }
@@ -185,23 +209,27 @@ impl Wire {
     }
 
     fn sends(&self, patience: Duration, is_counted: bool) -> Sent<'_> {
+        let since = now();
+        self.seen.asked(since);
         Sent {
             wire: self,
             is_counted,
-            since: now(),
-            received: self.seen.received.load(Ordering::Relaxed),
+            since,
             patience,
             is_over: false,
         }
     }
 
     /// What the library's error means on this wire.
-    pub(super) fn error(&self, error: &::redis::RedisError, partly: bool) -> RedisError {
+    pub(super) fn error(&self, error: &::redis::RedisError, extent: Extent) -> RedisError {
         match self.seen.fault.get() {
+            // It hears of the connection's end only, and not whose reply it was; nor does anyone
+            // know how far it has come.
+            Some(fault) if extent == Extent::Batch => of_fault(*fault).with_effect(Effect::Unknown),
             // The first in line is the one whose reply it was; to the others the connection
             // was lost.
             Some(fault) if !error.is_connection_dropped() => of_fault(*fault),
-            _ => RedisError::answered(error, partly),
+            _ => RedisError::answered(error, extent),
         }
     }
 }
@@ -217,7 +245,6 @@ pub(super) struct Sent<'w> {
     wire: &'w Wire,
     is_counted: bool,
     since: Instant,
-    received: u64,
     patience: Duration,
     is_over: bool,
 }
@@ -235,11 +262,7 @@ impl Sent<'_> {
 
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let silent = self.received == self.wire.seen.received.load(Ordering::Relaxed);
-        if silent && now().since(self.since) >= self.patience {
+        if !self.is_over && self.wire.seen.silence(now()) >= Some(self.patience) {
             self.wire.give_up();
         }
     }
@@ -249,7 +272,35 @@ impl Drop for Sent<'_> {
 #[derive(Debug, Default)]
 struct Seen {
     received: AtomicU64,
+    /// When the first was sent after which nothing was received: its nanoseconds; 0 for none.
+    waiting: AtomicU64,
     fault: OnceLock<Fault>,
+}
+
+/// Relaxed throughout: these are hints, and each stands for itself.
+impl Seen {
+    fn asked(&self, now: Instant) {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            let now = now.as_nanos().max(1);
+            // Another may have been quicker: then it is that one.
+            let _first =
+                self.waiting
+                    .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    fn heard(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.waiting.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long nothing was received, though something was sent.
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        match self.waiting.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(now.since(Instant::from_nanos(since))),
+        }
+    }
 }
 
 pin_project! {
@@ -275,9 +326,7 @@ impl<S: AsyncRead> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         ready!(this.stream.poll_read(cx, buffer))?;
         let fresh = &buffer.filled()[before..];
-        this.seen
-            .received
-            .fetch_add(fresh.len() as u64, Ordering::Relaxed);
+        this.seen.heard(fresh.len());
         let Err((whole, fault)) = this.bound.feed(fresh) else {
             return Poll::Ready(Ok(()));
         };

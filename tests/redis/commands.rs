@@ -183,6 +183,11 @@ async fn a_reply_of_another_type_is_a_conversion_error_and_was_done() {
         .unwrap();
     assert_eq!(error.kind(), RedisErrorKind::Conversion);
     assert_eq!(error.effect(), Effect::Done);
+    let mut own = client.exclusive().await.unwrap();
+    own.command::<i64>(line("GET k")).await.unwrap_err();
+    let stats = client.stats();
+    assert_eq!((stats.calls, stats.succeeded, stats.failed), (3, 1, 2));
+    assert_eq!(stats.errors(RedisErrorKind::Conversion), 2);
 }
 
 #[tokio::test]

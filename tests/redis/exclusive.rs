@@ -31,9 +31,12 @@ async fn what_is_watched_or_begun_does_not_go_on_to_the_next_user() {
     let server = RedisServer::start();
     let builder = RedisClient::builder(server.url()).exclusive_connections(1);
     let client = builder.build().unwrap();
-    for begun in ["MULTI", "WATCH k"] {
+    // What is queued inside of a transaction has not been done yet.
+    for begun in ["MULTI", "WATCH k", "MULTI,UNWATCH"] {
         let mut own = client.exclusive().await.unwrap();
-        own.command::<()>(line(begun)).await.unwrap();
+        for words in begun.split(',') {
+            own.command::<()>(line(words)).await.unwrap();
+        }
         drop(own);
         let mut next = client.exclusive().await.unwrap();
         let value: i64 = next.command(line("INCR n")).await.unwrap();
@@ -50,6 +53,44 @@ async fn what_is_watched_or_begun_does_not_go_on_to_the_next_user() {
         connected,
         "it goes back when nothing is open"
     );
+}
+
+#[tokio::test]
+async fn an_empty_transaction_sends_nothing_and_so_ends_no_watch() {
+    let server = RedisServer::start();
+    let builder = RedisClient::builder(server.url()).exclusive_connections(1);
+    let client = builder.build().unwrap();
+    let mut own = client.exclusive().await.unwrap();
+    own.command::<()>(line("WATCH k")).await.unwrap();
+    let mut nothing = ::redis::pipe();
+    nothing.atomic();
+    own.batch::<Vec<()>>(nothing).await.unwrap();
+    drop(own);
+    client.set("k", "changed").await.unwrap();
+    let mut next = client.exclusive().await.unwrap();
+    let mut change = ::redis::pipe();
+    change.atomic().incr("n", 1);
+    let done: Option<(i64,)> = next.batch(change).await.unwrap();
+    assert_eq!(done, Some((1,)), "the next one has watched nothing");
+}
+
+/// It waits for the writes of its own connection: on any other it would say yes at once.
+#[tokio::test]
+async fn a_wait_for_replicas_is_sent_where_the_write_was_sent() {
+    let server = RedisServer::start();
+    let client = client(&server.url());
+    let wait = client.command(line("WAIT 0 10")).fetch::<i64>().await;
+    let error = wait.unwrap_err().into_last().unwrap();
+    assert_eq!(error.kind(), RedisErrorKind::Usage);
+    assert!(error.message().contains("batch"), "{error}");
+    let mut both = ::redis::pipe();
+    both.cmd("SET").arg("k").arg("v").ignore();
+    both.cmd("WAIT").arg(0).arg(10);
+    let (replicas,): (i64,) = client.batch(both).fetch().await.unwrap();
+    assert_eq!(replicas, 0);
+    let mut own = client.exclusive().await.unwrap();
+    own.command::<()>(line("SET k v")).await.unwrap();
+    assert_eq!(own.command::<i64>(line("WAIT 0 10")).await.unwrap(), 0);
 }
 
 #[tokio::test]

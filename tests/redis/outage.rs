@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use mainstay::circuit_breaker::CircuitState;
 use mainstay::redis::{Connections, Effect, RedisClient, RedisErrorKind, Source, may_have_acted};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::redis_server::{Faults, Proxy, RedisServer};
 use crate::{healed, line, until};
 
@@ -202,8 +204,12 @@ async fn a_server_that_hangs_costs_no_more_than_the_limit_and_is_found_again() {
 #[tokio::test]
 async fn a_time_out_says_whether_the_server_may_have_acted() {
     let server = RedisServer::start();
-    let builder = RedisClient::builder(server.url()).no_probe();
-    let client = builder.limits(Duration::from_millis(400)).build().unwrap();
+    let client = RedisClient::builder(server.url())
+        .no_probe()
+        .limits(Duration::from_millis(400))
+        .patience(Duration::from_millis(200))
+        .build()
+        .unwrap();
     client.set("k", 1).await.unwrap();
     server.stop();
     let error = client.increment("k", 1).await.unwrap_err();
@@ -264,8 +270,12 @@ async fn callers_who_hang_up_early_do_not_open_the_breaker() {
 async fn a_connection_that_has_gone_silent_is_replaced() {
     let server = RedisServer::start();
     let proxy = Proxy::to(&server);
-    let builder = RedisClient::builder(proxy.url()).no_probe();
-    let client = builder.limits(Duration::from_millis(500)).build().unwrap();
+    let client = RedisClient::builder(proxy.url())
+        .no_probe()
+        .limits(Duration::from_millis(500))
+        .patience(Duration::from_millis(250))
+        .build()
+        .unwrap();
     client.set("k", "v").await.unwrap();
     proxy.set(Faults {
         swallow_answers: true,
@@ -277,6 +287,97 @@ async fn a_connection_that_has_gone_silent_is_replaced() {
     proxy.set(Faults::default());
     assert_eq!(client.get("k").await.unwrap(), Some("v".to_owned()));
     assert_eq!(proxy.accepted(), 2);
+}
+
+/// Trap 96: nobody waits as long as `patience`, but all of them together do.
+#[tokio::test]
+async fn callers_who_wait_a_short_time_each_notice_a_silent_connection_together() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(&server);
+    let client = RedisClient::builder(proxy.url())
+        .no_probe()
+        .patience(Duration::from_millis(200))
+        .build()
+        .unwrap();
+    client.set("k", "v").await.unwrap();
+    proxy.set(Faults {
+        swallow_answers: true,
+        ..Faults::default()
+    });
+    for _ in 0..20 {
+        let call = client.get::<String>("k");
+        let cut = tokio::time::timeout(Duration::from_millis(40), call).await;
+        assert!(!matches!(cut, Ok(Ok(_))));
+    }
+    until("another connection is tried", || proxy.accepted() > 1).await;
+}
+
+#[tokio::test]
+async fn a_call_with_a_short_limit_does_not_cost_the_others_their_connection() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(&server);
+    proxy.set(Faults {
+        delay: Duration::from_millis(30),
+        ..Faults::default()
+    });
+    let client = RedisClient::builder(proxy.url())
+        .no_probe()
+        .build()
+        .unwrap();
+    client.set("k", "v").await.unwrap();
+    for limit in [0, 1, 5] {
+        for _ in 0..5 {
+            let get = client.command(line("GET k"));
+            let get = get.within(Duration::from_millis(limit));
+            assert!(get.fetch::<String>().await.unwrap_err().is_timed_out());
+        }
+        client.breaker().reset();
+        client.exists("k").await.unwrap();
+    }
+    assert_eq!(client.stats().connected, 1);
+}
+
+/// Trap 53.
+#[tokio::test]
+async fn connections_that_die_as_soon_as_they_are_made_are_made_less_and_less_often() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let accepted = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&accepted);
+    let flapping = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut asked = [0; 4096];
+            // Its set-up is answered, and its first command is not.
+            let _asked = stream.read(&mut asked).await;
+            let _set_up = stream.write_all(b"+OK\r\n+OK\r\n").await;
+            let _asked = stream.read(&mut asked).await;
+        }
+    });
+    for connections in WAYS {
+        let before = accepted.load(Ordering::Relaxed);
+        let client = RedisClient::builder(&url)
+            .connections(connections)
+            .no_probe()
+            .max_attempts(1)
+            .build()
+            .unwrap();
+        client.breaker().disable();
+        let (begun, mut calls) = (Instant::now(), 0);
+        while begun.elapsed() < Duration::from_millis(600) || calls < 50 {
+            let _lost = client.get::<String>("k").await;
+            calls += 1;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // At once, and then after 50 ms doubled, half of it random: 6 in the time.
+        let spent = begun.elapsed().as_secs();
+        let made = accepted.load(Ordering::Relaxed) - before;
+        assert!(
+            (2..=7 + spent).contains(&made),
+            "{connections:?}: {made} in {spent} s"
+        );
+    }
+    flapping.abort();
 }
 
 #[tokio::test]

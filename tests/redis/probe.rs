@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use mainstay::redis::RedisClient;
+use mainstay::redis::{Connections, RedisClient};
 
-use crate::redis_server::RedisServer;
+use crate::redis_server::{Faults, Proxy, RedisServer};
 use crate::until;
 
 fn probing(server: &RedisServer) -> RedisClient {
@@ -94,4 +94,56 @@ fn a_probe_whose_runtime_has_ended_begins_again_in_the_next() {
             until("it probes", || client.stats().probes_answered > before).await;
         });
     }
+}
+
+/// It waits behind the reply on a shared connection, and for a connection where each is for one.
+#[tokio::test]
+async fn a_reply_that_takes_long_to_come_is_no_failed_probe() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(&server);
+    for connections in [Connections::Multiplexed(1), Connections::Pooled(1)] {
+        proxy.set(Faults::default());
+        let client = RedisClient::builder(proxy.url())
+            .connections(connections)
+            .connect_limit(Duration::from_millis(250))
+            .probe_every(Duration::from_millis(20))
+            .limits(crate::BOUND)
+            .build()
+            .unwrap();
+        let large = vec![b'x'; 2 << 20];
+        client.set("large", &large).await.unwrap();
+        let before = client.stats().probes_failed;
+        proxy.set(Faults {
+            delay: Duration::from_millis(10),
+            ..Faults::default()
+        });
+        // 16 KiB at a time: more than a second.
+        let value: Option<Vec<u8>> = client.get("large").await.unwrap();
+        assert_eq!(value.map(|value| value.len()), Some(large.len()));
+        let stats = client.stats();
+        assert_eq!(stats.probes_failed, before, "{connections:?}");
+        assert_eq!(client.breaker().snapshot().failures, 0, "{connections:?}");
+    }
+}
+
+/// Every limit may be as long as can be said.
+#[tokio::test]
+async fn the_longest_limits_there_are_work() {
+    let server = RedisServer::start();
+    let client = RedisClient::builder(server.url())
+        .limits(Duration::MAX)
+        .connect_limit(Duration::MAX)
+        .patience(Duration::MAX)
+        .probe_every(Duration::MAX)
+        .build()
+        .unwrap();
+    client.set("k", "v").await.unwrap();
+    drop(client.exclusive().await.unwrap());
+    client.ping().await.unwrap();
+    let popped: Option<(String, String)> = client
+        .command(crate::line("BLPOP l 0.05"))
+        .fetch()
+        .await
+        .unwrap();
+    assert_eq!(popped, None);
 }

@@ -154,6 +154,13 @@ async fn a_reply_above_the_limit_is_refused_and_the_client_goes_on() {
             assert_eq!(error.kind(), RedisErrorKind::ReplyTooLarge);
             assert_eq!(error.effect(), Effect::Done);
         }
+        // The commands of a batch may have been done up to any of them.
+        let mut batch = ::redis::pipe();
+        batch.cmd("GET").arg("large").cmd("INCR").arg("n");
+        let lost = client.batch(batch).fetch::<(Vec<u8>, i64)>().await;
+        let error = lost.unwrap_err().into_last().unwrap();
+        assert_eq!(error.kind(), RedisErrorKind::ReplyTooLarge);
+        assert_eq!(error.effect(), Effect::Unknown);
         // A large value is no outage.
         assert_eq!(client.breaker().snapshot().failures, 0);
     }

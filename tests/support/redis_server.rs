@@ -24,6 +24,8 @@ pub(crate) struct RedisServer {
     directory: PathBuf,
     arguments: Vec<String>,
     child: Option<Child>,
+    /// Kills it when this process has gone without a word, as by SIGKILL.
+    watchdog: Option<Child>,
 }
 
 impl RedisServer {
@@ -50,6 +52,7 @@ impl RedisServer {
                 directory: fresh_directory(),
                 arguments: arguments.iter().map(ToString::to_string).collect(),
                 child: None,
+                watchdog: None,
             };
             if server.spawn() {
                 return server;
@@ -68,6 +71,11 @@ impl RedisServer {
 
     /// SIGKILL, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
+        // First, while the number is still the server's.
+        if let Some(mut watchdog) = self.watchdog.take() {
+            let _gone = watchdog.kill();
+            let _status = watchdog.wait();
+        }
         if let Some(mut child) = self.child.take() {
             let _gone = child.kill();
             let _status = child.wait();
@@ -133,8 +141,22 @@ impl RedisServer {
             .stderr(Stdio::null())
             .spawn()
             .expect(MISSING);
+        self.watchdog = Some(self.watched(child.id()));
         self.child = Some(child);
         self.is_there()
+    }
+
+    /// It waits for the end of a pipe that only this process holds.
+    fn watched(&self, server: u32) -> Child {
+        Command::new("sh")
+            .args(["-c", "read -r _; kill -9 \"$0\"; rm -rf \"$1\""])
+            .arg(server.to_string())
+            .arg(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell")
     }
 
     fn is_there(&mut self) -> bool {
@@ -142,7 +164,7 @@ impl RedisServer {
         while begun.elapsed() < START {
             let child = self.child.as_mut().expect("it was spawned");
             if child.try_wait().unwrap().is_some() {
-                self.child = None;
+                self.kill();
                 return false;
             }
             // One that asks for a password is there too.
