@@ -119,7 +119,7 @@ impl Inner {
         let action = Action::new(action).field("SessionId", Some(id.as_str()));
         self.act(&action).await?;
         loop {
-            let state = within(poll.left(now()), self.get(id)).await;
+            let state = within(poll.time(now()), self.get(id)).await;
             let hint = match state {
                 Some(Ok(info)) => match turn.learn(&info.status) {
                     Turned::Done => return Ok(info),
@@ -151,8 +151,8 @@ impl Inner {
             .field("Port", port)
             .field("ProtocolType", protocol)
             .field("SessionId", Some(id.as_str()));
-        let envelope = self.act(&action).await?;
-        let url = text(&fields(&envelope), "Url");
+        let mut envelope = self.act(&action).await?;
+        let url = text(&fields(&mut envelope), "Url");
         if url.is_empty() {
             return Err(lacks("link", &envelope.request_id));
         }

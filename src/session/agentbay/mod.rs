@@ -8,6 +8,7 @@ mod calls;
 mod extras;
 mod failure;
 mod files;
+mod json;
 mod links;
 mod output;
 mod poll;
