@@ -71,14 +71,15 @@ impl CreateSession {
 }
 
 /// What is known of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
     /// Its name.
     pub id: SessionId,
     /// Its state.
     pub status: SessionStatus,
-    /// Where a person can look at it, if anywhere.
+    /// Where a person can look at it, if anywhere. Whoever has this address may be let in, so it
+    /// does not show in `Debug`.
     pub resource_url: Option<String>,
     /// The provider's name for the request that told it.
     pub request_id: String,
@@ -93,6 +94,16 @@ impl SessionInfo {
             resource_url: None,
             request_id: request_id.into(),
         }
+    }
+}
+
+impl fmt::Debug for SessionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionInfo")
+            .field("id", &self.id)
+            .field("status", &self.status)
+            .field("request_id", &self.request_id)
+            .finish_non_exhaustive()
     }
 }
 

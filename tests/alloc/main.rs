@@ -4,6 +4,8 @@
 //! operation is made until its result has been dropped.
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
 
+#[cfg(feature = "agentbay")]
+mod agentbay;
 #[path = "../support/mod.rs"]
 mod support;
 

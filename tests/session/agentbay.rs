@@ -292,6 +292,17 @@ async fn a_question_that_is_not_allowed_ends_the_wait_and_leaves_open_what_happe
     );
 }
 
+/// The last question has time for its answer.
+#[tokio::test]
+async fn a_deletion_that_is_done_at_the_end_of_its_time_is_seen() {
+    let ms = Duration::from_millis;
+    let meanwhile = good(json!({"Status": "DELETING"}));
+    let peer = slow_to_delete(1, gone(), meanwhile).await;
+    let builder = peer.builder().delete_poll(ms(300), ms(5000));
+    soon(builder.build().unwrap().delete(&id())).await.unwrap();
+    assert_eq!(peer.actions().len(), 3);
+}
+
 #[tokio::test]
 async fn a_deletion_is_not_waited_for_for_ever() {
     let ms = Duration::from_millis;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mainstay::session::{AgentBay, Command, SessionId, SessionProvider};
+use mainstay::session::{AgentBay, Command, CreateSession, SessionId, SessionProvider};
 use serde_json::json;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -122,6 +122,122 @@ async fn a_connection_that_the_server_closed_is_not_used_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(peer.accepted(), 5);
+}
+
+/// How long so many calls at once take right after one that has ended.
+async fn burst_after_a_reply(at_once: usize) -> Duration {
+    // One connection alone would need 16 times as long.
+    let peer = Peer::start(|asked| {
+        let reply = said(asked.args()["command"].as_str().unwrap(), false);
+        Act::After(Duration::from_millis(30), Box::new(reply))
+    })
+    .await;
+    let provider = peer.provider();
+    call(&provider, 0).await;
+    let begun = Instant::now();
+    let calls = (0..at_once).map(|n| {
+        let provider = provider.clone();
+        async move { call(&provider, n).await }
+    });
+    calls.collect::<JoinSet<_>>().join_all().await;
+    begun.elapsed()
+}
+
+/// What waits for a connection that comes back is one call for each that does.
+#[tokio::test]
+async fn many_calls_at_once_do_not_wait_for_the_one_connection_that_comes_back() {
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        fastest = fastest.min(burst_after_a_reply(16).await);
+    }
+    assert!(fastest < Duration::from_millis(100), "{fastest:?}");
+}
+
+/// What comes back of one server is nothing to another.
+#[tokio::test]
+async fn the_first_call_by_a_link_does_not_wait_for_the_service_s_connection() {
+    let data = json!({"result": {"content": [{"text": "hi"}]}});
+    let link = Peer::always(reply(200, &[], &json!({ "data": data }).to_string())).await;
+    let url = link.url();
+    let service = Peer::start(move |_| {
+        good(json!({
+            "SessionId": "s-1", "LinkUrl": url, "Token": "t",
+            "ToolList": [{"name": "shell", "server": "s"}],
+        }))
+    })
+    .await;
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let provider = service.provider();
+        let info = soon(provider.create(&CreateSession::new())).await.unwrap();
+        let begun = Instant::now();
+        soon(provider.run(&info.id, &"ls".into())).await.unwrap();
+        fastest = fastest.min(begun.elapsed());
+    }
+    assert!(fastest < Duration::from_millis(80), "{fastest:?}");
+    assert_eq!(link.asked().len(), 5);
+}
+
+/// A server that says that it closes keeps nobody waiting for what does not come back.
+#[tokio::test]
+async fn a_connection_whose_end_was_announced_is_not_waited_for() {
+    let peer = Peer::start(|_| {
+        let body = json!({"Success": true, "Data": {"Labels": ""}}).to_string();
+        let Act::Say(bytes) = reply(200, &[("connection", "Close")], &body) else {
+            unreachable!()
+        };
+        Act::SayAndClose(bytes)
+    })
+    .await;
+    let provider = peer.provider();
+    let id = SessionId::new("s");
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        soon(provider.labels(&id)).await.unwrap();
+        soon(provider.labels(&id)).await.unwrap();
+        fastest = fastest.min(begun.elapsed());
+    }
+    assert!(fastest < Duration::from_millis(80), "{fastest:?}");
+}
+
+/// Calls at a server that says this after each reply.
+async fn beyond(extra: &'static [u8], gap: Duration) {
+    let peer = Peer::start(move |asked| {
+        let line = asked.args()["command"].as_str().unwrap().to_owned();
+        let Act::Say(mut bytes) = said(line, false) else {
+            unreachable!()
+        };
+        bytes.extend_from_slice(extra);
+        Act::Say(bytes)
+    })
+    .await;
+    let provider = peer.provider();
+    for n in 0..5 {
+        call(&provider, n).await;
+        tokio::time::sleep(gap).await;
+    }
+    assert_eq!(peer.accepted(), 5, "a connection was used again");
+}
+
+const THEIRS: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 64\r\n\r\n\
+    {\"Success\":true,\"Data\":{\"content\":[{\"text\":\"somebody else's\"}]}}";
+
+/// Trap 21.
+#[tokio::test]
+async fn a_connection_that_said_more_than_its_reply_is_not_used_again() {
+    for extra in [THEIRS, b"x", b"\r\n"] {
+        beyond(extra, Duration::ZERO).await;
+        beyond(extra, Duration::from_millis(5)).await;
+    }
+}
+
+/// Trap 21.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_that_said_more_than_its_reply_is_not_used_again_on_many_threads() {
+    for _ in 0..5 {
+        beyond(THEIRS, Duration::ZERO).await;
+    }
 }
 
 /// Trap 24.

@@ -148,14 +148,20 @@ fn breaks() -> Vec<(Act, Kind, Effect)> {
             Kind::Unavailable,
             Effect::Unknown,
         ),
+        // Who is there does not speak HTTP.
         (
             raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
-            Kind::Connection,
+            Kind::Protocol,
+            Effect::Unknown,
+        ),
+        (
+            raw("HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n"),
+            Kind::Protocol,
             Effect::Unknown,
         ),
         (
             raw("220 smtp.example.org ready\r\n"),
-            Kind::Connection,
+            Kind::Protocol,
             Effect::Unknown,
         ),
     ]
@@ -305,7 +311,8 @@ async fn an_endless_head_is_an_error() {
     let error = fails(act).await;
     assert_eq!(
         (error.kind(), error.effect()),
-        (Kind::Connection, Effect::Unknown)
+        (Kind::Protocol, Effect::Unknown),
+        "{error}"
     );
 }
 

@@ -198,8 +198,8 @@ impl Peer {
             .api_key(KEY)
             .endpoint(self.url())
             .request_limit(Duration::from_secs(20))
-            .delete_poll(ms(3000), ms(5))
-            .pause_poll(ms(3000), ms(5))
+            .delete_poll(ms(20_000), ms(5))
+            .pause_poll(ms(20_000), ms(5))
     }
 
     pub(crate) fn provider(&self) -> AgentBay {

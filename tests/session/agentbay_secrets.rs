@@ -181,6 +181,40 @@ async fn neither_shows_in_any_error_of_a_direct_link() {
     }
 }
 
+/// What is too long is cut, and may be cut inside of the key.
+#[tokio::test]
+async fn no_part_of_the_key_shows_where_a_text_was_cut() {
+    for shift in 0..=KEY.len() {
+        let text = format!("{}{KEY} and more", "x".repeat(1024 - shift));
+        let body = json!({"RequestId": "R", "Code": "Odd", "Message": text}).to_string();
+        let peer = Peer::always(reply(400, &[], &body)).await;
+        let id = SessionId::new("s-1");
+        let error = soon(peer.provider().labels(&id)).await.unwrap_err();
+        for shown in [error.to_string(), format!("{error:?}")] {
+            assert!(!shown.contains("akm-"), "{shift}: {shown}");
+        }
+    }
+}
+
+/// Who has such an address is let in.
+#[tokio::test]
+async fn addresses_that_let_in_are_not_shown() {
+    let peer = Peer::always(good(json!({
+        "SessionId": "s-1", "ResourceUrl": "https://h/?authcode=SECRET", "Url": "https://h/SECRET",
+    })))
+    .await;
+    let provider = peer.provider();
+    let info = provider.create(&CreateSession::new()).await.unwrap();
+    shown(&info);
+    assert_eq!(
+        info.resource_url.as_deref(),
+        Some("https://h/?authcode=SECRET")
+    );
+    let link = provider.get_link(&info.id, None, None).await.unwrap();
+    shown(&link);
+    assert_eq!(link.url, "https://h/SECRET");
+}
+
 #[test]
 fn neither_shows_in_what_is_built_or_refused() {
     for endpoint in [format!("https://{KEY}@host"), format!("https://host?{KEY}")] {

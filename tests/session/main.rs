@@ -4,6 +4,7 @@
 
 mod agentbay;
 mod agentbay_cancel;
+mod agentbay_client;
 mod agentbay_connections;
 mod agentbay_failures;
 mod agentbay_files;

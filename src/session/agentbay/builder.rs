@@ -137,7 +137,8 @@ impl AgentBayBuilder {
         self
     }
 
-    /// The longest reply that is read, in bytes.
+    /// The longest reply that is read, in bytes. However long it may be, one of more values than
+    /// 128 MiB hold is not read.
     pub fn max_reply(mut self, bytes: usize) -> Self {
         self.settings.max_reply = bytes;
         self

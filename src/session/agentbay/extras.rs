@@ -1,5 +1,7 @@
 //! What AgentBay offers beyond what every provider does.
 
+use std::fmt;
+
 use super::super::error::{Effect, SessionError, SessionErrorKind as Kind};
 use super::super::types::{SessionId, SessionInfo};
 use super::failure::failure;
@@ -15,14 +17,22 @@ use crate::time::now;
 /// Ports that a link may lead to.
 const PORTS: std::ops::RangeInclusive<u16> = 30_100..=30_199;
 
-/// An address by which something inside of a session is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An address by which something inside of a session is reached. It does not show in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionLink {
     /// The address. Whoever has it is let in.
     pub url: String,
     /// The provider's name for the request.
     pub request_id: String,
+}
+
+impl fmt::Debug for SessionLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLink")
+            .field("request_id", &self.request_id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl AgentBay {
@@ -109,7 +119,7 @@ impl Inner {
         let action = Action::new(action).field("SessionId", Some(id.as_str()));
         self.act(&action).await?;
         loop {
-            let state = within(poll.left(now()), self.get(id)).await;
+            let state = within(poll.time(now()), self.get(id)).await;
             let hint = match state {
                 Some(Ok(info)) => match turn.learn(&info.status) {
                     Turned::Done => return Ok(info),
@@ -141,8 +151,8 @@ impl Inner {
             .field("Port", port)
             .field("ProtocolType", protocol)
             .field("SessionId", Some(id.as_str()));
-        let envelope = self.act(&action).await?;
-        let url = text(&fields(&envelope), "Url");
+        let mut envelope = self.act(&action).await?;
+        let url = text(&fields(&mut envelope), "Url");
         if url.is_empty() {
             return Err(lacks("link", &envelope.request_id));
         }

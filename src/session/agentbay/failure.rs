@@ -9,6 +9,9 @@ use super::super::error::{Effect, SessionError, SessionErrorKind as Kind};
 /// The longest text of somebody else that an error keeps, in bytes.
 const LONGEST_TEXT: usize = 1024;
 
+/// What stands at the end of a text that was longer.
+pub(super) const CUT: &str = " ...";
+
 /// The longest hint that is believed.
 const LONGEST_HINT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -156,7 +159,7 @@ pub(super) fn words(text: &str) -> String {
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .collect();
     if end < text.len() {
-        line.push_str(" ...");
+        line.push_str(CUT);
     }
     line
 }

@@ -7,7 +7,8 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 
 use super::super::types::SessionId;
-use super::reply::{text, unwrapped};
+use super::json::unwrapped;
+use super::reply::text;
 use super::secret::Secret;
 
 /// A tool of a session, and the server in it that has the tool.
@@ -54,7 +55,7 @@ impl Known {
 }
 
 fn read_tools(list: Option<&Value>) -> Vec<Tool> {
-    let list = list.and_then(unwrapped);
+    let list = list.cloned().and_then(unwrapped);
     let items = list.as_ref().and_then(Value::as_array);
     items
         .into_iter()

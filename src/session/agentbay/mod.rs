@@ -8,6 +8,7 @@ mod calls;
 mod extras;
 mod failure;
 mod files;
+mod json;
 mod links;
 mod output;
 mod poll;
@@ -40,8 +41,10 @@ pub use self::links::Tool;
 ///
 /// It does each thing once: time limits for whole operations, retries and limits are the
 /// client's. Requests use connections again: `n` calls at once need at most `n` connections. For
-/// that, a new connection waits for up to 100 ms after the end of a reply, whose connection is
-/// about to be free; a machine so busy that this takes longer opens one more.
+/// that, a call right after the end of a reply waits for the connection of that reply, which is
+/// about to be free: for 100 ms at most, and one call for each reply. A machine so busy that
+/// this takes longer opens one more connection; behind a server that closes its connections
+/// without saying so, each call waits in vain.
 ///
 /// | setting | default | why |
 /// |---|---|---|
@@ -53,7 +56,7 @@ pub use self::links::Tool;
 /// | [`direct_limit`](AgentBayBuilder::direct_limit) | 900 s | the service's own clients' |
 /// | [`delete_poll`](AgentBayBuilder::delete_poll) | 300 s, every 1 s | the service's own clients' |
 /// | [`pause_poll`](AgentBayBuilder::pause_poll) | 600 s, every 2 s | the service's own clients' |
-/// | [`max_reply`](AgentBayBuilder::max_reply) | 16 MiB | much output, little memory |
+/// | [`max_reply`](AgentBayBuilder::max_reply) | 16 MiB | much output; about four times that is held while it is read |
 /// | [`max_file`](AgentBayBuilder::max_file) | 64 MiB | 1300 requests; longer ones in ranges |
 /// | [`max_known`](AgentBayBuilder::max_known) | 1024 sessions | a few kilobytes each |
 ///
@@ -86,7 +89,7 @@ pub use self::links::Tool;
 /// | 5xx, also as a page of HTML | `Unavailable` | `Unknown`; `None` where a quota is used up |
 /// | 401, 403, or a code about the key | `Denied` | `None` |
 /// | other 4xx with a code | `Invalid`, or `NotFound` of a session | `None` |
-/// | what is not the service's JSON, redirects, too long an answer | `Protocol` | `Unknown` |
+/// | what is not HTTP or not the service's JSON, redirects, too long an answer | `Protocol` | `Unknown` |
 /// | the tool in the session failed | `Tool`, or `NotFound` of a file | `Unknown`; `None` |
 ///
 /// # Cancel safety

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::super::error::SessionError;
 use super::super::types::{CodeResult, CommandResult};
+use super::json::parse;
 use super::reply::{text, truth};
 use super::tool::Answer;
 
@@ -164,7 +165,7 @@ fn complaint(error: &Value) -> String {
 /// A value as a person would see it. It may be JSON in a string, once or twice.
 fn shown(item: &Value) -> String {
     let inner = |value: &Value| match value {
-        Value::String(text) => serde_json::from_str(text).ok(),
+        Value::String(text) => parse(text.as_bytes()),
         _ => None,
     };
     let once = inner(item);
@@ -200,8 +201,8 @@ fn lines(value: Option<&Value>) -> Vec<u8> {
 }
 
 fn object(text: &str) -> Option<Map<String, Value>> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(fields)) => Some(fields),
+    match parse(text.as_bytes()) {
+        Some(Value::Object(fields)) => Some(fields),
         _ => None,
     }
 }

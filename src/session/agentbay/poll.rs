@@ -22,9 +22,9 @@ impl Poll {
         }
     }
 
-    /// How long may be asked and waited in all.
-    pub(super) fn left(&self, now: Instant) -> Duration {
-        self.until.since(now)
+    /// How long an answer may take: to the end, and the last one for another step.
+    pub(super) fn time(&self, now: Instant) -> Duration {
+        self.until.since(now).max(self.interval)
     }
 
     /// When to ask again after an answer, or after a failure that told when; never past the
@@ -117,8 +117,9 @@ mod tests {
         assert_eq!(poll.next(at(2), None), Some(at(4)));
         assert_eq!(poll.next(at(4), None), Some(at(5)));
         assert_eq!(poll.next(at(5), None), None);
-        assert_eq!(poll.left(at(4)), SECOND);
-        assert_eq!(poll.left(at(9)), Duration::ZERO);
+        assert_eq!(poll.time(at(0)), 5 * SECOND);
+        assert_eq!(poll.time(at(4)), 2 * SECOND);
+        assert_eq!(poll.time(at(9)), 2 * SECOND);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::super::error::{Effect, SessionError, SessionErrorKind as Kind};
 use super::failure::{failure, judge, judge_page, retry_after, words};
+use super::json::parse;
 
 /// A reply as it came: what the connection knows.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub(super) struct Envelope {
 
 /// Reads a reply of the service: its two outer layers of failure.
 pub(super) fn read(raw: &Raw) -> Result<Envelope, SessionError> {
-    let error = match serde_json::from_slice(&raw.body) {
-        Ok(Value::Object(body)) if is_ours(&body) => match read_body(raw.status, body) {
+    let error = match parse(&raw.body) {
+        Some(Value::Object(body)) if is_ours(&body) => match read_body(raw.status, body) {
             Ok(envelope) => return Ok(envelope),
             Err(error) => error,
         },
@@ -161,15 +162,6 @@ pub(super) fn truth(value: &Value) -> bool {
         Value::String(text) => text.eq_ignore_ascii_case("true") || text == "1",
         Value::Number(number) => number.as_i64() == Some(1),
         _ => false,
-    }
-}
-
-/// A value that may have been sent as JSON in a string.
-pub(super) fn unwrapped(value: &Value) -> Option<Value> {
-    match value {
-        Value::String(text) => serde_json::from_str(text).ok(),
-        Value::Null => None,
-        value => Some(value.clone()),
     }
 }
 

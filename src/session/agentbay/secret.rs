@@ -3,8 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::failure::CUT;
+
 /// What stands where a secret stood.
 const MASK: &str = "***";
+
+/// A beginning of a secret that is shorter tells nothing of it, and may be a word's end.
+const LEAST_PART: usize = 4;
 
 /// A text that shows itself only to who asks for it by [`expose`](Self::expose).
 #[derive(Clone)]
@@ -31,11 +36,27 @@ impl Secret {
         if self.text.is_empty() {
             return text.to_owned();
         }
-        let text = text.replace(&*self.text, MASK);
-        match &self.encoded {
-            Some(encoded) => text.replace(&**encoded, MASK),
-            None => text,
+        let mut clean = hide(text, &self.text);
+        if let Some(encoded) = &self.encoded {
+            clean = hide(&clean, encoded);
         }
+        clean
+    }
+}
+
+/// The text without a secret, nor the part of it before which a text that was too long was cut.
+fn hide(text: &str, secret: &str) -> String {
+    let clean = text.replace(secret, MASK);
+    let Some(cut) = clean.strip_suffix(CUT) else {
+        return clean;
+    };
+    let borders = secret.char_indices().rev();
+    let mut parts = borders
+        .map(|(end, _)| &secret[..end])
+        .take_while(|part| part.len() >= LEAST_PART);
+    match parts.find_map(|part| cut.strip_suffix(part)) {
+        Some(rest) => format!("{rest}{MASK}{CUT}"),
+        None => clean,
     }
 }
 
@@ -66,6 +87,17 @@ mod tests {
             secret.scrub("key akm-1/2+3 as akm-1%2F2%2B3"),
             "key *** as ***"
         );
+    }
+
+    #[test]
+    fn no_part_of_a_secret_shows_where_a_text_was_cut() {
+        let secret = Secret::new("akm-1/2é3");
+        assert_eq!(secret.scrub("key akm-1/2é ..."), "key *** ...");
+        assert_eq!(secret.scrub("key akm-1%2F2%C ..."), "key *** ...");
+        assert_eq!(secret.scrub("key akm- ..."), "key *** ...");
+        assert_eq!(secret.scrub("key akm ..."), "key akm ...");
+        assert_eq!(secret.scrub("key akm-1"), "key akm-1");
+        assert_eq!(secret.scrub("none ..."), "none ...");
     }
 
     #[test]

@@ -11,8 +11,9 @@ use super::super::types::{
 };
 use super::Inner;
 use super::failure::{failure, words};
+use super::json::unwrapped;
 use super::poll::{Poll, may_ask_again};
-use super::reply::{Envelope, lacks, text, truth, unwrapped, with_id};
+use super::reply::{Envelope, lacks, text, truth, with_id};
 use super::request::Action;
 use super::transport::sleep;
 use crate::time::now;
@@ -30,8 +31,8 @@ impl Inner {
             .field("ImageId", request.image.as_deref())
             .field("Labels", labels)
             .field("LoginRegionId", self.region.as_deref());
-        let envelope = self.act(&action).await?;
-        let data = fields(&envelope);
+        let mut envelope = self.act(&action).await?;
+        let data = fields(&mut envelope);
         if data.get("Success").is_some_and(|made| !truth(made)) {
             return Err(not_made(&data, &envelope.request_id));
         }
@@ -44,8 +45,8 @@ impl Inner {
 
     pub(super) async fn get(&self, id: &SessionId) -> Result<SessionInfo, SessionError> {
         let action = Action::new("GetSession").field("SessionId", Some(id.as_str()));
-        let envelope = self.act(&action).await?;
-        let data = fields(&envelope);
+        let mut envelope = self.act(&action).await?;
+        let data = fields(&mut envelope);
         if data.is_empty() {
             return Err(lacks("session", &envelope.request_id));
         }
@@ -71,8 +72,8 @@ impl Inner {
         limit: Duration,
     ) -> Result<SessionStatus, SessionError> {
         let action = Action::new("GetSessionDetail").field("SessionId", Some(id.as_str()));
-        let envelope = self.act_within(&action, limit).await?;
-        let data = fields(&envelope);
+        let mut envelope = self.act_within(&action, limit).await?;
+        let data = fields(&mut envelope);
         let status = text(&data, "Status");
         if data.get("IsDeleted").is_some_and(truth) {
             return Ok(SessionStatus::Deleted);
@@ -88,7 +89,7 @@ impl Inner {
             .field("Labels", Some(&request.labels))
             .field("MaxResults", Some(request.page_size.unwrap_or(PAGE)))
             .field("NextToken", request.next.as_deref());
-        let envelope = self.act(&action).await?;
+        let mut envelope = self.act(&action).await?;
         if envelope.next.is_some() && envelope.next == request.next {
             // Whoever asks for all pages would ask for ever.
             return Err(lacks(
@@ -97,7 +98,7 @@ impl Inner {
             ));
         }
         Ok(SessionPage {
-            sessions: listed(&envelope),
+            sessions: listed(&mut envelope),
             next: envelope.next,
             total: envelope.total,
             request_id: envelope.request_id,
@@ -125,7 +126,7 @@ impl Inner {
     /// Asks until a session is gone. The deletion has begun: whatever fails here, it may end.
     async fn wait_until_gone(&self, id: &SessionId, poll: &Poll) -> Result<(), SessionError> {
         loop {
-            let limit = self.settings.request_limit.min(poll.left(now()));
+            let limit = self.settings.request_limit.min(poll.time(now()));
             let hint = match self.status(id, limit).await {
                 Ok(status) if status.is_final() => return Ok(()),
                 Ok(_) => None,
@@ -142,8 +143,8 @@ impl Inner {
 
     pub(super) async fn labels(&self, id: &SessionId) -> Result<Labels, SessionError> {
         let action = Action::new("GetLabel").field("SessionId", Some(id.as_str()));
-        let envelope = self.act(&action).await?;
-        read_labels(&envelope)
+        let mut envelope = self.act(&action).await?;
+        read_labels(&mut envelope)
     }
 
     pub(super) async fn set_labels(
@@ -158,9 +159,9 @@ impl Inner {
     }
 }
 
-/// The data of a reply; what is no object has no fields.
-pub(super) fn fields(envelope: &Envelope) -> Map<String, Value> {
-    match unwrapped(&envelope.data) {
+/// Takes the data of a reply; what is no object has no fields.
+pub(super) fn fields(envelope: &mut Envelope) -> Map<String, Value> {
+    match unwrapped(envelope.data.take()) {
         Some(Value::Object(data)) => data,
         _ => Map::new(),
     }
@@ -179,8 +180,8 @@ pub(super) fn read_status(status: &str) -> SessionStatus {
     }
 }
 
-fn listed(envelope: &Envelope) -> Vec<SessionInfo> {
-    let data = unwrapped(&envelope.data);
+fn listed(envelope: &mut Envelope) -> Vec<SessionInfo> {
+    let data = unwrapped(envelope.data.take());
     let items = data.as_ref().and_then(Value::as_array);
     items
         .into_iter()
@@ -198,9 +199,9 @@ fn listed(envelope: &Envelope) -> Vec<SessionInfo> {
         .collect()
 }
 
-fn read_labels(envelope: &Envelope) -> Result<Labels, SessionError> {
-    let data = fields(envelope);
-    match data.get("Labels").map(unwrapped) {
+fn read_labels(envelope: &mut Envelope) -> Result<Labels, SessionError> {
+    let labels = fields(envelope).remove("Labels");
+    match labels.map(unwrapped) {
         Some(Some(Value::Object(labels))) => Ok(labels
             .iter()
             .map(|(name, _)| (name.clone(), text(&labels, name)))

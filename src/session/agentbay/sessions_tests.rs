@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn labels_come_as_json_in_a_string() {
     let read = |data: Value| {
-        read_labels(&Envelope {
+        read_labels(&mut Envelope {
             request_id: String::new(),
             data,
             next: None,

@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use super::super::error::{Effect, SessionError, SessionErrorKind as Kind};
 use super::failure::failure;
-use super::reply::{Envelope, Raw, lacks, not_ours, truth, unwrapped, with_id};
+use super::json::{parse, unwrapped};
+use super::reply::{Envelope, Raw, lacks, not_ours, truth, with_id};
 
 /// What a tool said, and whether it said so of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ fn says_no_such_file(message: &str) -> bool {
 
 /// Reads what `CallMcpTool` brought: an object, or JSON in a string.
 pub(super) fn read_tool(envelope: Envelope) -> Result<Answer, SessionError> {
-    match unwrapped(&envelope.data) {
+    match unwrapped(envelope.data) {
         Some(Value::Object(data)) => read_content(&data, envelope.request_id),
         _ => Err(lacks("result of the tool", &envelope.request_id)),
     }
@@ -62,11 +63,11 @@ pub(super) fn read_tool(envelope: Envelope) -> Result<Answer, SessionError> {
 
 /// Reads what a direct link brought. Its failures have a status and nothing else to go by.
 pub(super) fn read_direct(raw: &Raw, request_id: &str) -> Result<Answer, SessionError> {
-    let body = serde_json::from_slice(&raw.body);
-    let (200..=299, Ok(Value::Object(body))) = (raw.status, body) else {
+    let body = parse(&raw.body);
+    let (200..=299, Some(Value::Object(mut body))) = (raw.status, body) else {
         return Err(with_id(not_ours(raw), request_id));
     };
-    let data = body.get("data").and_then(unwrapped);
+    let data = body.remove("data").and_then(unwrapped);
     let result = data.as_ref().and_then(|data| data.get("result"));
     match result {
         Some(Value::Object(result)) => read_content(result, request_id.to_owned()),
@@ -81,7 +82,7 @@ fn read_content(data: &Map<String, Value>, request_id: String) -> Result<Answer,
     let text = match data.get("content") {
         Some(Value::Array(items)) => items.first().map_or_else(String::new, item_text),
         Some(Value::Null) | None if data.len() > usize::from(data.contains_key("isError")) => {
-            Value::Object(data.clone()).to_string()
+            serde_json::to_string(data).unwrap_or_default()
         }
         _ => return Err(lacks("content", &request_id)),
     };

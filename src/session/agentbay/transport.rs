@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind::InvalidData, ErrorKind::InvalidInput};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use super::super::error::{Effect, SessionError, SessionErrorKind as Kind};
 use super::failure::{failure, words};
 use super::reply::Raw;
-use super::reuse::{ReuseLayer, call};
+use super::reuse::{ReuseLayer, Server};
 use crate::time::{Instant, Timer, now};
 
 /// Idle connections are closed before the service closes them, so that a request rarely meets
@@ -72,9 +73,12 @@ impl Transport {
         request: RequestBuilder,
         limit: Duration,
     ) -> Result<Raw, SessionError> {
+        let request = request.build().map_err(not_sent)?;
+        let server = Server::of(request.url());
         let exchange = async {
-            let response = call(request.send()).await.map_err(not_sent)?;
-            self.receive(response).await
+            let sent = self.client.execute(request);
+            let sent = self.reuse.call(server.clone(), sent).await;
+            self.receive(sent.map_err(not_sent)?, server).await
         };
         match within(limit, exchange).await {
             Some(result) => result,
@@ -82,7 +86,7 @@ impl Transport {
         }
     }
 
-    async fn receive(&self, mut response: Response) -> Result<Raw, SessionError> {
+    async fn receive(&self, mut response: Response, server: Server) -> Result<Raw, SessionError> {
         let mut raw = Raw {
             status: response.status().as_u16(),
             headers: std::mem::take(response.headers_mut()),
@@ -94,6 +98,9 @@ impl Transport {
         } else {
             self.read_body(&mut response, &mut raw.body).await.err()
         };
+        if broken.is_none() {
+            self.reuse.ended(server, &raw.headers);
+        }
         match broken {
             // Of a failure the status says enough.
             Some(error) if raw.status < 400 => Err(error.with_status(raw.status)),
@@ -112,7 +119,6 @@ impl Transport {
             }
             body.extend_from_slice(&chunk);
         }
-        self.reuse.ended();
         Ok(())
     }
 
@@ -124,28 +130,48 @@ impl Transport {
 
 /// No reply came: nothing was sent if there was no connection, else nobody knows.
 fn not_sent(error: reqwest::Error) -> SessionError {
-    let (effect, message) = if error.is_builder() {
-        (Effect::None, "the request could not be built")
+    if error.is_builder() {
+        broken(Effect::None, "the request could not be built", error)
     } else if error.is_connect() {
-        (Effect::None, "no connection to the service")
+        broken(Effect::None, "no connection to the service", error)
     } else {
-        (Effect::Unknown, "the connection broke before the answer")
-    };
-    broken(effect, message, error)
+        failed("the connection broke before the answer", error)
+    }
 }
 
 /// A reply began and did not end.
 fn cut_off(error: reqwest::Error) -> SessionError {
-    broken(
-        Effect::Unknown,
-        "the connection broke inside of the answer",
-        error,
-    )
+    failed("the connection broke inside of the answer", error)
+}
+
+/// What came was not HTTP, or else nothing more came.
+fn failed(message: &str, error: reqwest::Error) -> SessionError {
+    if is_not_http(&error) {
+        let cause = cause(&error.without_url());
+        let message = format!("the answer is not HTTP: {cause}");
+        failure(Kind::Protocol, Effect::Unknown, &message).with_source(cause)
+    } else {
+        broken(Effect::Unknown, message, error)
+    }
 }
 
 fn broken(effect: Effect, message: &str, error: reqwest::Error) -> SessionError {
     let cause = cause(&error.without_url());
     failure(Kind::Connection, effect, &format!("{message}: {cause}")).with_source(cause)
+}
+
+/// Whether what came made no sense: a head that cannot be read, or a piece of a body.
+fn is_not_http(error: &reqwest::Error) -> bool {
+    let mut causes = std::iter::successors(StdError::source(error), |cause| (*cause).source());
+    causes.any(|cause| {
+        let is_head = cause
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_parse);
+        let is_piece = cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| matches!(error.kind(), InvalidData | InvalidInput));
+        is_head || is_piece
+    })
 }
 
 fn too_slow(limit: Duration) -> SessionError {

@@ -7,37 +7,54 @@ use tokio::net::TcpStream;
 use super::{Local, MS, common, post, query_of, raw, until};
 use crate::agentbay_server::{Config, Kind, Rule};
 
+/// Commands of one connection, without a wait in between. A client with a pool would open as
+/// many connections as it likes.
+fn sixteen_commands(id: &str) -> Vec<u8> {
+    let fields = [
+        ("Authorization", "Bearer akm-local"),
+        ("SessionId", id),
+        ("Name", "shell"),
+        ("Args", r#"{"command":"true"}"#),
+    ];
+    let form = reqwest::Url::parse_with_params("http://local/", fields).unwrap();
+    let last = post(&query_of("CallMcpTool"), form.query().unwrap());
+    let last = String::from_utf8(last).unwrap();
+    let others = last.replace("Connection: close\r\n", "");
+    (others.repeat(15) + &last).into_bytes()
+}
+
 #[tokio::test]
 async fn connections_and_calls_are_counted_and_the_admins_are_not() {
     let local = Local::start(Config::default()).await;
     local.stats().await;
     assert_eq!(local.stats().await["connections"], 0);
     let (id, _) = local.create("{}").await;
-    for _ in 0..15 {
-        local.good(&id, "shell", json!({ "command": "true" })).await;
-    }
+    let answers = raw(&local, &sixteen_commands(&id)).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 16, "{answers}");
     let stats = local.stats().await;
     assert_eq!(
         (&stats["requests"], &stats["connections"]),
-        (&json!(16), &json!(1)),
+        (&json!(17), &json!(2)),
         "{stats}"
     );
     assert_eq!(
         stats["calls"],
-        json!({ "CreateMcpSession": 1, "CallMcpTool": 15 })
+        json!({ "CreateMcpSession": 1, "CallMcpTool": 16 })
     );
-    assert_eq!(stats["tools"], json!({ "shell": 15 }));
+    assert_eq!(stats["tools"], json!({ "shell": 16 }));
     let form = "Authorization=Bearer%20akm-local";
     for _ in 0..4 {
         raw(&local, &post(&query_of("ListSession"), form))
             .await
             .unwrap();
     }
-    local.call("NoSuchAction", &[]).await;
+    raw(&local, &post(&query_of("NoSuchAction"), form))
+        .await
+        .unwrap();
     let stats = local.stats().await;
     assert_eq!(
         (&stats["requests"], &stats["connections"]),
-        (&json!(21), &json!(5)),
+        (&json!(22), &json!(7)),
         "{stats}"
     );
     assert_eq!(stats["calls"]["unknown"], 1);

@@ -191,7 +191,7 @@ impl Local {
 
     /// Ends the server, which does not take for ever whatever is going on.
     async fn stop(self) -> Stopped {
-        let stopped = tokio::time::timeout(Duration::from_secs(10), self.handle.stop());
+        let stopped = tokio::time::timeout(Duration::from_secs(30), self.handle.stop());
         stopped.await.expect("it does not end")
     }
 
