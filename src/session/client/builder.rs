@@ -118,7 +118,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
         self
     }
 
-    /// The breaker that all kinds share. What counts is the client's to say; everything else is
+    /// The breaker that all kinds but deletions share. What counts is the client's to say; everything else is
     /// as in the settings given here.
     pub fn circuit_breaker(mut self, breaker: impl IntoPolicy<Policy = CircuitBreaker>) -> Self {
         self.breaker = Some(breaker.into_policy());
@@ -149,8 +149,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
         self
     }
 
-    /// After so many failures the reaper gives a session up. At least 1; a refusal by the
-    /// breaker is no failure.
+    /// After so many failures the reaper gives a session up. At least 1.
     pub fn reaper_attempts(mut self, attempts: u32) -> Self {
         self.reaper.max_attempts = attempts;
         self

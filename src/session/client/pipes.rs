@@ -18,7 +18,7 @@ use crate::{
 /// A future whose type is forgotten. A call to a provider costs far more than a box.
 pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-type Outer = Stack<Stack<Identity, Retry<Backoff, Repeat>>, CircuitBreaker<Health>>;
+type Outer = Stack<Stack<Identity, Retry<Backoff, Repeat>>, Maybe<CircuitBreaker<Health>>>;
 type Pipe = Pipeline<Stack<Stack<Outer, Maybe<RateLimiter>>, Maybe<Bulkhead>>>;
 
 /// What is set for all of them.
@@ -40,7 +40,7 @@ pub(super) struct Pipes {
     each: Vec<Pipe>,
     /// For a command, or code, that may run twice.
     run_again: Pipe,
-    /// For a list or a delete that is repeated elsewhere, and is not kept waiting by others.
+    /// For what is repeated elsewhere: how the reaper ends and searches.
     plain: Pipe,
 }
 
@@ -55,24 +55,23 @@ pub(super) enum Way {
 impl Pipes {
     pub(super) fn new(provider: &str, rules: &Rules) -> Result<Self, ConfigError> {
         let of = |kind: OperationKind| {
-            let limiter = rules.create_limit.clone();
-            let limiter = limiter.filter(|_| kind == OperationKind::Create);
-            let bulkhead = rules.bulkhead.clone();
-            // What frees must not wait for what is used.
-            let bulkhead = bulkhead.filter(|_| kind != OperationKind::Delete);
             let name = format!("session.{provider}.{}", kind.name());
-            rules.pipe(name, repeat_of(kind), limiter, bulkhead)
+            let gates = match kind {
+                OperationKind::Create => rules.gates(rules.create_limit.clone()),
+                OperationKind::Delete => Gates::none(),
+                _ => rules.gates(None),
+            };
+            rules.pipe(name, repeat_of(kind), gates)
         };
         let again = format!("session.{provider}.run");
         let plain = format!("session.{provider}.reaper");
-        let bulkhead = rules.bulkhead.clone();
         Ok(Self {
             each: OperationKind::ALL
                 .into_iter()
                 .map(of)
                 .collect::<Result<_, _>>()?,
-            run_again: rules.pipe(again, Repeat::Always, None, bulkhead)?,
-            plain: rules.pipe(plain, Repeat::Never, None, None)?,
+            run_again: rules.pipe(again, Repeat::Always, rules.gates(None))?,
+            plain: rules.pipe(plain, Repeat::Never, Gates::none())?,
         })
     }
 
@@ -101,14 +100,35 @@ const fn repeat_of(kind: OperationKind) -> Repeat {
     }
 }
 
+/// What a call of some kind has to pass.
+struct Gates {
+    breaker: Option<CircuitBreaker<Health>>,
+    limiter: Option<RateLimiter>,
+    bulkhead: Option<Bulkhead>,
+}
+
+impl Gates {
+    /// What frees must not wait for what is used: a provider that has no room left fails what
+    /// would use some, and recovers by what is ended.
+    const fn none() -> Self {
+        Self {
+            breaker: None,
+            limiter: None,
+            bulkhead: None,
+        }
+    }
+}
+
 impl Rules {
-    fn pipe(
-        &self,
-        name: String,
-        repeat: Repeat,
-        limiter: Option<RateLimiter>,
-        bulkhead: Option<Bulkhead>,
-    ) -> Result<Pipe, ConfigError> {
+    fn gates(&self, limiter: Option<RateLimiter>) -> Gates {
+        Gates {
+            breaker: Some(self.breaker.classifier(Health)),
+            limiter,
+            bulkhead: self.bulkhead.clone(),
+        }
+    }
+
+    fn pipe(&self, name: String, repeat: Repeat, gates: Gates) -> Result<Pipe, ConfigError> {
         let retry = Retry::builder()
             .max_attempts(self.max_attempts)
             .max_elapsed(self.max_elapsed)
@@ -118,9 +138,9 @@ impl Rules {
             .classifier(repeat);
         Pipeline::builder(name)
             .retry(retry)
-            .circuit_breaker(self.breaker.classifier(Health))
-            .policy(Maybe(limiter))
-            .policy(Maybe(bulkhead))
+            .policy(Maybe(gates.breaker))
+            .policy(Maybe(gates.limiter))
+            .policy(Maybe(gates.bulkhead))
             .build()
     }
 }
