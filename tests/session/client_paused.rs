@@ -162,6 +162,50 @@ async fn a_creation_whose_caller_has_gone_tries_no_more() {
     assert_eq!(client.creating(), 0);
 }
 
+/// Trap 52.
+#[tokio::test(start_paused = true)]
+async fn a_creation_whose_caller_has_gone_leaves_the_queue() {
+    let provider = Scripted::new();
+    let limiter = mainstay::RateLimiter::per_second(1).max_wait(60 * SECOND);
+    let client = SessionClient::builder(provider.clone())
+        .create_rate(limiter)
+        .build()
+        .unwrap();
+    let first = client.create(CreateSession::new()).await.unwrap();
+    for _ in 0..5 {
+        let waits = client.create(CreateSession::new());
+        assert!(tokio::time::timeout(SECOND / 10, waits).await.is_err());
+    }
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(provider.calls("create"), 1, "nobody wants the others");
+    assert_eq!(client.creating(), 0);
+    drop(first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_ends_the_queue_of_creations() {
+    let provider = Scripted::new();
+    let limiter = mainstay::RateLimiter::per_second(1).max_wait(60 * SECOND);
+    let client = SessionClient::builder(provider.clone())
+        .create_rate(limiter)
+        .build()
+        .unwrap();
+    drop(client.create(CreateSession::new()).await.unwrap());
+    let waits = (0..5).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move { client.create(CreateSession::new()).await.map(drop) })
+    });
+    let waits: Vec<_> = waits.collect();
+    tokio::time::sleep(SECOND / 10).await;
+    let (report, millis) = took(client.close_within(60 * SECOND)).await;
+    assert!(report.is_drained && about(millis, 0), "{millis} {report:?}");
+    for wait in waits {
+        let refused = wait.await.unwrap().unwrap_err();
+        assert_eq!(refused.refusal(), Some(mainstay::Refusal::ShutDown));
+    }
+    assert_eq!(provider.calls("create"), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_close_ends_the_pauses_of_creations() {
     let provider = Scripted::new();
