@@ -149,6 +149,28 @@ async fn a_monitor_does_not_burst_after_a_stall() {
     assert!(millis <= 520, "the next point of the grid: {millis}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_commands_inherit_the_deadline_of_their_gather() {
+    let provider = Scripted::new();
+    let client = client(&provider);
+    let session = client.create(CreateSession::new()).await.unwrap();
+    let pool = mainstay::session::SessionPool::builder(&client);
+    let pool = pool.max_size(1).build().unwrap();
+    assert!(pool.run("x").await.is_ok());
+    provider.always("run", throttled(30));
+    let here = session.run_many(["a", "b"]).deadline(10 * SECOND);
+    let (here, millis) = took(here.into_future()).await;
+    assert!(about(millis, 0), "no wait that ends too late: {millis}");
+    let there = pool.run_many(["a", "b"]).deadline(10 * SECOND);
+    let (there, millis) = took(there.into_future()).await;
+    assert!(about(millis, 0), "{millis}");
+    for (_, error) in here.failures().chain(there.failures()) {
+        assert_eq!(error.last().unwrap().kind(), Kind::Throttled, "{error}");
+    }
+    assert_eq!(here.failures().count() + there.failures().count(), 4);
+    assert!(session.is_intact());
+}
+
 /// Trap 52.
 #[tokio::test(start_paused = true)]
 async fn a_creation_whose_caller_has_gone_tries_no_more() {

@@ -8,15 +8,18 @@
 //!
 //! # Examples
 //!
-//! ```no_run
-//! # use mainstay::session::SessionProvider;
-//! use mainstay::session::{CreateSession, blocking::SessionClient};
+//! ```
+//! # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }
+//! # #[cfg(not(unix))] fn main() {}
+//! use mainstay::session::{self, CreateSession, EmbeddedProvider, blocking::SessionClient};
 //! use std::time::Duration;
 //!
-//! # fn example<P: SessionProvider>(provider: P) -> Result<(), Box<dyn std::error::Error>> {
-//! let client = SessionClient::new(mainstay::session::SessionClient::builder(provider).build()?);
+//! # #[cfg(unix)]
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let provider = EmbeddedProvider::builder().build()?;
+//! let client = SessionClient::new(session::SessionClient::builder(provider).build()?);
 //! let session = client.create(CreateSession::new())?;
-//! println!("{}", session.run("uname -a")?.stdout_text());
+//! assert_eq!(session.run("echo hello")?.stdout_text(), "hello\n");
 //! session.close()?;
 //! assert!(client.close_within(Duration::from_secs(10))?.is_drained);
 //! # Ok(())

@@ -4,6 +4,7 @@
 //! Invariants: a session stands in it from the moment in which the client knows of it until it
 //! is gone, given away or given up; `due` holds exactly the entries at the stage `Due`.
 
+mod entry;
 #[cfg(test)]
 mod tests;
 
@@ -13,30 +14,10 @@ use std::time::Duration;
 
 use super::super::types::SessionId;
 use super::report::ReaperSnapshot;
-use crate::retry::{Backoff, Delays};
+use crate::retry::Delays;
 use crate::time::Instant;
-
-/// What is to end.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Target {
-    /// A session.
-    Session(SessionId),
-    /// Whatever carries the label of this creation.
-    Creation(Arc<str>),
-}
-
-/// How the reaper works.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    /// So many ends at once, at least 1.
-    pub(super) concurrency: usize,
-    /// After so many failures it gives up, at least 1.
-    pub(super) max_attempts: u32,
-    /// Between two tries.
-    pub(super) backoff: Backoff,
-    /// So many looks in a row that find nothing end a search, at least 1.
-    pub(super) looks: u32,
-}
+pub(super) use entry::{Course, End, Rules, Target};
+use entry::{Entry, Stage, Totals};
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -51,62 +32,6 @@ pub(super) struct Book {
     /// Nobody will try any more.
     aborted: bool,
     totals: Totals,
-}
-
-#[derive(Debug)]
-struct Entry {
-    stage: Stage,
-    failures: u32,
-    /// Looks in a row that have found nothing.
-    empty: u32,
-    /// Of a creation: the session that has come of it, and stays.
-    kept: Option<SessionId>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Someone has its guard.
-    Held,
-    /// Its owner ends it.
-    Closing,
-    Due {
-        at: Instant,
-        /// The other side has named the time.
-        named: bool,
-    },
-    Running,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    deleted: u64,
-    already_gone: u64,
-    found: u64,
-    failures: u64,
-    given_up: u64,
-    stranded: u64,
-}
-
-/// How a try has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The session is gone; whether it was before.
-    Gone { before: bool },
-    /// These carry the label.
-    Looked(Vec<SessionId>),
-    /// It was tried, and when to come back, if that was said.
-    Failed(Option<Duration>),
-}
-
-/// What comes of a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Course {
-    /// It is over.
-    Done,
-    /// It will be tried again, after so many failures.
-    Again(u32),
-    /// It is given up, after so many failures.
-    GivenUp(u32),
 }
 
 impl Book {
@@ -416,24 +341,6 @@ impl Book {
             }
             Stage::Running => self.running -= 1,
             Stage::Held | Stage::Closing => {}
-        }
-    }
-}
-
-impl Stage {
-    /// To be tried then, or earlier in a hurry.
-    const fn due(at: Instant) -> Self {
-        Self::Due { at, named: false }
-    }
-}
-
-impl Entry {
-    const fn new(stage: Stage, kept: Option<SessionId>) -> Self {
-        Self {
-            stage,
-            failures: 0,
-            empty: 0,
-            kept,
         }
     }
 }

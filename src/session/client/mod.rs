@@ -135,14 +135,18 @@ pub const CREATE_LABEL: &str = "mainstay-create";
 ///
 /// # Examples
 ///
-/// ```no_run
-/// # use mainstay::session::{CreateSession, SessionClient, SessionProvider};
-/// # use std::time::Duration;
-/// # async fn example<P: SessionProvider>(provider: P) -> Result<(), Box<dyn std::error::Error>> {
-/// let client = SessionClient::builder(provider).build()?;
+/// ```
+/// # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }
+/// # #[cfg(not(unix))] fn main() {}
+/// use mainstay::session::{CreateSession, EmbeddedProvider, SessionClient};
+/// use std::time::Duration;
+///
+/// # #[cfg(unix)]
+/// # #[tokio::main(flavor = "current_thread")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = SessionClient::builder(EmbeddedProvider::builder().build()?).build()?;
 /// let session = client.create(CreateSession::new().label("for", "docs")).await?;
-/// let listing = session.run("ls -l").await?;
-/// println!("{}", listing.stdout_text());
+/// let listing = session.run("mkdir notes; ls").await?;
+/// assert!(listing.stdout_text().contains("notes"));
 /// session.close().await?;
 /// assert!(client.close_within(Duration::from_secs(10)).await.is_drained);
 /// # Ok(())

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use super::super::error::SessionError;
 use super::kind::OperationKind;
 use super::rules::{Health, Repeat};
 use crate::classify::Failures;
+use crate::observe::Observer;
 use crate::policy::{Admission, CallContext, End, Gate, Identity, Judge, Stack};
 use crate::retry::{Backoff, RetryBudget};
 use crate::{
-    Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline, RateLimiter, Refusal, Resilient, Retry,
+    Attempt, Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline, RateLimiter, Refusal,
+    Resilient, Retry,
 };
 
 /// A future whose type is forgotten. A call to a provider costs far more than a box.
@@ -22,7 +25,7 @@ type Outer = Stack<Stack<Identity, Retry<Backoff, Repeat>>, Maybe<CircuitBreaker
 type Pipe = Pipeline<Stack<Stack<Outer, Maybe<RateLimiter>>, Maybe<Bulkhead>>>;
 
 /// What is set for all of them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Rules {
     pub(super) max_attempts: u32,
     pub(super) max_elapsed: Duration,
@@ -32,6 +35,7 @@ pub(super) struct Rules {
     pub(super) breaker: CircuitBreaker<Failures>,
     pub(super) create_limit: Option<RateLimiter>,
     pub(super) bulkhead: Option<Bulkhead>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
 }
 
 /// One pipeline for each kind.
@@ -50,6 +54,16 @@ pub(super) enum Way {
     Of(OperationKind),
     RunAgain,
     Plain,
+}
+
+impl Way {
+    pub(super) const fn running(kind: OperationKind, repeatable: bool) -> Self {
+        if repeatable {
+            Self::RunAgain
+        } else {
+            Self::Of(kind)
+        }
+    }
 }
 
 impl Pipes {
@@ -82,12 +96,27 @@ impl Pipes {
         limit: Duration,
         start: impl FnMut() -> Boxed<'a, Result<T, SessionError>> + Send + 'a,
     ) -> Boxed<'a, Result<T, Error<SessionError>>> {
+        self.call_in(None, way, limit, start)
+    }
+
+    /// The same, as a part of another call: the waits between attempts end before its deadline.
+    pub(super) fn call_in<'a, T: Send + 'a>(
+        &'a self,
+        part_of: Option<Attempt>,
+        way: Way,
+        limit: Duration,
+        start: impl FnMut() -> Boxed<'a, Result<T, SessionError>> + Send + 'a,
+    ) -> Boxed<'a, Result<T, Error<SessionError>>> {
         let pipe = match way {
             Way::Of(kind) => &self.each[kind as usize],
             Way::RunAgain => &self.run_again,
             Way::Plain => &self.plain,
         };
-        Box::pin(start.timeout(limit).through(pipe))
+        let call = start.timeout(limit).through(pipe);
+        match part_of {
+            Some(attempt) => Box::pin(call.during(attempt)),
+            None => Box::pin(call),
+        }
     }
 }
 
@@ -136,7 +165,12 @@ impl Rules {
             .backoff(self.backoff)
             .budget(self.budget.clone())
             .classifier(repeat);
-        Pipeline::builder(name)
+        let pipeline = Pipeline::builder(name);
+        let pipeline = match &self.observer {
+            Some(observer) => pipeline.observe(Arc::clone(observer)),
+            None => pipeline,
+        };
+        pipeline
             .retry(retry)
             .policy(Maybe(gates.breaker))
             .policy(Maybe(gates.limiter))

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::retry::Jitter;
+use crate::retry::{Backoff, Jitter};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -398,7 +398,6 @@ proptest! {
                         Answer::Gone => GONE,
                         Answer::Found(found) => End::Looked(found.iter().map(|n| id(*n)).collect()),
                         Answer::Failed(after) => End::Failed(after.map(Duration::from_secs)),
-                        Answer::Refused(after) => End::Refused(after.map(Duration::from_secs)),
                     };
                     model.ended(target, &answer, now);
                     book.ended(target, end, now, 0);
