@@ -261,7 +261,13 @@ fn the_blocking_names_work_also_when_the_runtime_has_gone() {
     let pool = blocking::SessionPool::of(&client, 2).unwrap();
     let outcomes = pool.run_many((0..8).map(|n| format!("echo {n}")), 4);
     assert_eq!(outcomes.unwrap().successes().count(), 8);
-    assert_eq!(pool.get().unwrap().run("echo 2").unwrap().stdout, b"2\n");
+    let lent = pool.get().unwrap();
+    assert_eq!(lent.run("echo 2").unwrap().stdout, b"2\n");
+    assert_eq!(lent.status().unwrap(), SessionStatus::Running);
+    assert_eq!(lent.run_many(["echo 3"], 1).unwrap().len(), 1);
+    assert!(lent.list_directory(".").is_ok() && lent.is_intact());
+    assert_ne!(lent.id(), session.id());
+    drop(lent);
     assert!(pool.close_within(SOON).unwrap().is_drained);
     drop(old);
     assert!(!session.close().unwrap().already_gone);

@@ -401,6 +401,52 @@ impl<P: SessionProvider> PooledSession<'_, P> {
         &self.session
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        self.session.id()
+    }
+
+    /// As [`Session::is_intact`]: one that is not is ended instead of lent out again.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.session.is_intact()
+    }
+
+    /// As [`Session::status`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::status`].
+    pub fn status(&self) -> SessionResult<SessionStatus> {
+        run_call(self.session.status())
+    }
+
+    /// As [`Session::list_directory`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::list_directory`].
+    pub fn list_directory(&self, path: &str) -> SessionResult<Vec<Entry>> {
+        run_call(self.session.list_directory(path))
+    }
+
+    /// As [`Session::run_many`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::run_many`].
+    pub fn run_many<I>(
+        &self,
+        commands: I,
+        limit: usize,
+    ) -> Result<Gathered<CommandResult, SessionError>, Refusal>
+    where
+        I: IntoIterator<Item: Into<Command>>,
+    {
+        run(self.session.run_many(commands).limit(limit))
+    }
+
     /// As [`Session::run`].
     ///
     /// # Errors

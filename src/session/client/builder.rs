@@ -191,7 +191,8 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
 
     /// Does all that goes on in the background in this runtime. Default: in that of whoever
     /// causes it, or else in that of the latest call. Give the one that lives longest where
-    /// there are several.
+    /// there are several, or where one does nothing for a while: a runtime of one thread works
+    /// only inside of `block_on`, and the reaper with it.
     pub fn runtime(mut self, handle: Handle) -> Self {
         self.runtime = Some(handle);
         self

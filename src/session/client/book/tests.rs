@@ -420,6 +420,7 @@ proptest! {
                     book.hurry(now);
                 }
                 Event::EndAll => {
+                    model.ending = true;
                     for (_, entry) in &mut model.entries {
                         if entry.stage == Stage::Held {
                             entry.stage = Stage::Due { at: now, named: false };
