@@ -168,8 +168,12 @@ impl<'p> CallContext<'p> {
         observe::emit(self.source, self.attempt, kind);
     }
 
+    /// As a value that a future can keep: for [`Call::during`](crate::Call::during), in an
+    /// [`Operation`](crate::operation::Operation) of your own that makes calls. The deadline is
+    /// that of now.
     #[inline]
-    pub(crate) fn to_attempt(self) -> Attempt {
+    #[must_use]
+    pub fn to_attempt(self) -> Attempt {
         let deadline = if self.has_deadline() {
             self.deadline(time::now())
         } else {

@@ -47,30 +47,34 @@
 //!
 //! # Examples
 //!
-//! Against any provider. (A provider on this machine is no part of this page yet.)
+//! On this machine ([`EmbeddedProvider`]); with another provider only the first line differs.
 //!
-//! ```no_run
-//! use mainstay::session::{CreateSession, SessionClient, SessionPool, SessionProvider};
+//! ```
+//! # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }
+//! # #[cfg(not(unix))] fn main() {}
+//! use mainstay::session::{CreateSession, EmbeddedProvider, SessionClient, SessionPool};
 //! use std::time::Duration;
 //!
-//! async fn build<P: SessionProvider>(provider: P) -> Result<(), Box<dyn std::error::Error>> {
-//!     let client = SessionClient::builder(provider).build()?;
+//! # #[cfg(unix)]
+//! # #[tokio::main(flavor = "current_thread")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = SessionClient::builder(EmbeddedProvider::builder().build()?).build()?;
 //!
-//!     let session = client.create(CreateSession::new().label("for", "build")).await?;
-//!     let version = session.run("cc --version").await?;
-//!     println!("{}", version.stdout_text());
-//!     session.close().await?;
+//! let session = client.create(CreateSession::new().label("for", "build")).await?;
+//! let sum = session.run("echo $((20 + 22))").await?;
+//! assert_eq!(sum.stdout_text(), "42\n");
+//! session.close().await?;
 //!
-//!     let pool = SessionPool::builder(&client).max_size(5).build()?;
-//!     let tests = (0..200).map(|n| format!("make test-{n}"));
-//!     let outcomes = pool.run_many(tests).limit(5).await;
-//!     for (index, error) in outcomes.failures() {
-//!         eprintln!("test {index}: {error}");
-//!     }
-//!     pool.close();
-//!     assert!(client.close_within(Duration::from_secs(30)).await.is_drained);
-//!     Ok(())
+//! let pool = SessionPool::builder(&client).max_size(5).build()?;
+//! let tests = (0..20).map(|n| format!("echo test {n}"));
+//! let outcomes = pool.run_many(tests).limit(5).await;
+//! for (index, error) in outcomes.failures() {
+//!     eprintln!("test {index}: {error}");
 //! }
+//! # assert_eq!(outcomes.successes().count(), 20);
+//! pool.close();
+//! assert!(client.close_within(Duration::from_secs(30)).await.is_drained);
+//! # Ok(())
+//! # }
 //! ```
 
 #[cfg(feature = "agentbay")]

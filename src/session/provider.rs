@@ -17,8 +17,10 @@ use super::types::{
 /// # Cancel safety
 ///
 /// Each future can be dropped at any point: what it holds on this machine is given back. What
-/// it asked for may still happen at the other end; so the client never drops a `create` or a
-/// `delete` but lets it end in a task.
+/// it asked for may still happen at the other end. So the client lets a `create` go on in a task
+/// when its caller has gone or its time is up, and drops it only when its late limit is over, or
+/// everything ends. A `delete` goes on in a task when its caller has gone; at its time limit it
+/// is dropped, and made again: it must do no harm twice.
 pub trait SessionProvider: Send + Sync + 'static {
     /// A short name for logs and pipelines, such as `embedded`.
     fn name(&self) -> &str;
@@ -92,7 +94,8 @@ pub trait SessionProvider: Send + Sync + 'static {
         path: &str,
     ) -> impl Future<Output = Result<Vec<Entry>, SessionError>> + Send;
 
-    /// The labels of a session.
+    /// The labels of a session. By them the client makes sure that a session which it has found
+    /// in a list is its own, before it takes it or ends it.
     fn labels(&self, id: &SessionId) -> impl Future<Output = Result<Labels, SessionError>> + Send;
 
     /// Replaces the labels of a session.

@@ -13,7 +13,7 @@ use mainstay::session::{
 };
 use mainstay::{CircuitBreaker, Error, Refusal};
 
-use crate::scripted::{Fault, Scripted, error, not_done};
+use crate::scripted::{Fault, Lists, Scripted, error, not_done};
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
@@ -216,6 +216,40 @@ async fn a_second_session_that_shows_up_late_is_ended() {
     assert_eq!(session.status().await.unwrap(), SessionStatus::Running);
     assert_eq!(client.snapshot().found, 1);
     ends_with(&client, session).await;
+}
+
+#[tokio::test]
+async fn a_list_that_ignores_labels_costs_nobody_a_session() {
+    let provider = Scripted::new();
+    let (theirs, ours) = (client(&provider), client(&provider));
+    let session = created(&theirs).await;
+    provider.lists(Lists::All);
+    provider.script("create", [Fault::LoseReply(error(Kind::Connection))]);
+    let adopted = created(&ours).await;
+    assert_ne!(adopted.id(), session.id(), "it is someone else's");
+    // One that has not come to be is searched for, by the client and by the reaper.
+    provider.script("create", vec![Fault::Fail(error(Kind::Connection)); 3]);
+    assert!(ours.create(CreateSession::new()).await.is_err());
+    drop(adopted);
+    assert!(ours.close_within(SOON).await.is_drained);
+    assert_eq!(session.status().await.unwrap(), SessionStatus::Running);
+    ends_with(&theirs, session).await;
+}
+
+#[tokio::test]
+async fn a_session_on_a_later_page_is_found() {
+    let provider = Scripted::new();
+    let client = client(&provider);
+    let mut others = Vec::new();
+    for _ in 0..60 {
+        others.push(created(&client).await);
+    }
+    provider.lists(Lists::PageByPage);
+    provider.script("create", [Fault::LoseReply(error(Kind::Connection))]);
+    others.push(created(&client).await);
+    assert_eq!(provider.world().created, 61);
+    drop(others);
+    ends(&client).await;
 }
 
 /// Trap 18.

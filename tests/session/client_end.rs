@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mainstay::circuit_breaker::CircuitState;
 use mainstay::retry::Backoff;
 use mainstay::session::{CreateSession, ReaperEvent, SessionErrorKind as Kind, SessionId};
 use mainstay::{Refusal, Shutdown};
@@ -387,23 +388,43 @@ async fn a_named_deletion_takes_it_from_the_reaper() {
     assert_eq!(provider.calls("delete"), 3);
 }
 
+/// It was under way when everything else was ended.
 #[tokio::test]
-async fn refusals_of_the_breaker_do_not_make_the_reaper_give_up() {
+async fn a_session_that_comes_after_the_end_of_all_ends_too() {
+    let provider = Scripted::new();
+    let client = client(&provider);
+    provider.script("create", [Fault::LoseReply(error(Kind::Connection))]);
+    provider.script("list", [Fault::Slow(Duration::from_millis(50))]);
+    let creation = tokio::spawn({
+        let client = client.clone();
+        async move { client.create(CreateSession::new()).await }
+    });
+    provider
+        .until(|world| world.calls.get("list") == Some(&1))
+        .await;
+    client.end_all();
+    let late = creation.await.unwrap();
+    let report = client.close_within(SOON / 10).await;
+    assert!(report.is_drained, "{report:?} {late:?}");
+    assert_eq!(provider.alive(), 0);
+}
+
+#[tokio::test]
+async fn what_ends_is_not_kept_waiting_by_the_breaker() {
     let provider = Scripted::new();
     let breaker = mainstay::CircuitBreaker::builder()
         .consecutive_failures(2)
         .no_failure_rate()
-        .half_open_probes(1)
-        .open_for(Duration::from_millis(5));
-    let client = quick(&provider)
-        .circuit_breaker(breaker)
-        .reaper_attempts(12)
-        .build()
-        .unwrap();
-    let session = created(&client).await;
-    provider.script("delete", vec![Fault::Fail(not_done(Kind::Unavailable)); 10]);
-    drop(session);
+        .open_for(Duration::from_secs(3600));
+    let client = quick(&provider).circuit_breaker(breaker).build().unwrap();
+    let (one, two) = (created(&client).await, created(&client).await);
+    // No room for more: to end one is what makes some.
+    provider.always("create", Fault::Fail(not_done(Kind::Unavailable)));
+    while client.breaker().state() != CircuitState::Open {
+        assert!(client.create(CreateSession::new()).await.is_err());
+    }
+    assert!(!one.close().await.unwrap().already_gone);
+    drop(two);
+    provider.until_empty().await;
     ends(&client).await;
-    let snapshot = client.snapshot();
-    assert_eq!((snapshot.failures, snapshot.given_up), (10, 0));
 }

@@ -149,6 +149,28 @@ async fn a_monitor_does_not_burst_after_a_stall() {
     assert!(millis <= 520, "the next point of the grid: {millis}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_commands_inherit_the_deadline_of_their_gather() {
+    let provider = Scripted::new();
+    let client = client(&provider);
+    let session = client.create(CreateSession::new()).await.unwrap();
+    let pool = mainstay::session::SessionPool::builder(&client);
+    let pool = pool.max_size(1).build().unwrap();
+    assert!(pool.run("x").await.is_ok());
+    provider.always("run", throttled(30));
+    let here = session.run_many(["a", "b"]).deadline(10 * SECOND);
+    let (here, millis) = took(here.into_future()).await;
+    assert!(about(millis, 0), "no wait that ends too late: {millis}");
+    let there = pool.run_many(["a", "b"]).deadline(10 * SECOND);
+    let (there, millis) = took(there.into_future()).await;
+    assert!(about(millis, 0), "{millis}");
+    for (_, error) in here.failures().chain(there.failures()) {
+        assert_eq!(error.last().unwrap().kind(), Kind::Throttled, "{error}");
+    }
+    assert_eq!(here.failures().count() + there.failures().count(), 4);
+    assert!(session.is_intact());
+}
+
 /// Trap 52.
 #[tokio::test(start_paused = true)]
 async fn a_creation_whose_caller_has_gone_tries_no_more() {
@@ -160,6 +182,50 @@ async fn a_creation_whose_caller_has_gone_tries_no_more() {
     tokio::time::sleep(100 * SECOND).await;
     assert_eq!(provider.calls("create"), 1);
     assert_eq!(client.creating(), 0);
+}
+
+/// Trap 52.
+#[tokio::test(start_paused = true)]
+async fn a_creation_whose_caller_has_gone_leaves_the_queue() {
+    let provider = Scripted::new();
+    let limiter = mainstay::RateLimiter::per_second(1).max_wait(60 * SECOND);
+    let client = SessionClient::builder(provider.clone())
+        .create_rate(limiter)
+        .build()
+        .unwrap();
+    let first = client.create(CreateSession::new()).await.unwrap();
+    for _ in 0..5 {
+        let waits = client.create(CreateSession::new());
+        assert!(tokio::time::timeout(SECOND / 10, waits).await.is_err());
+    }
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(provider.calls("create"), 1, "nobody wants the others");
+    assert_eq!(client.creating(), 0);
+    drop(first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_ends_the_queue_of_creations() {
+    let provider = Scripted::new();
+    let limiter = mainstay::RateLimiter::per_second(1).max_wait(60 * SECOND);
+    let client = SessionClient::builder(provider.clone())
+        .create_rate(limiter)
+        .build()
+        .unwrap();
+    drop(client.create(CreateSession::new()).await.unwrap());
+    let waits = (0..5).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move { client.create(CreateSession::new()).await.map(drop) })
+    });
+    let waits: Vec<_> = waits.collect();
+    tokio::time::sleep(SECOND / 10).await;
+    let (report, millis) = took(client.close_within(60 * SECOND)).await;
+    assert!(report.is_drained && about(millis, 0), "{millis} {report:?}");
+    for wait in waits {
+        let refused = wait.await.unwrap().unwrap_err();
+        assert_eq!(refused.refusal(), Some(mainstay::Refusal::ShutDown));
+    }
+    assert_eq!(provider.calls("create"), 1);
 }
 
 #[tokio::test(start_paused = true)]

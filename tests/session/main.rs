@@ -16,6 +16,7 @@ mod agentbay_secrets;
 mod agentbay_server;
 mod client;
 mod client_blocking;
+mod client_embedded;
 mod client_end;
 #[cfg(feature = "test-util")]
 mod client_paused;

@@ -65,7 +65,19 @@ pub(crate) struct World {
     most_delay: Duration,
     /// So many lists do not show a new session.
     list_lag: u32,
-    page: usize,
+    lists: Lists,
+}
+
+/// How lists treat labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lists {
+    /// As they should.
+    #[default]
+    ByLabel,
+    /// Not at all.
+    All,
+    /// Each page on its own: one of them may be empty and not the last.
+    PageByPage,
 }
 
 /// A provider; a clone is the same one.
@@ -110,6 +122,10 @@ impl Scripted {
     /// New sessions are not in the next so many lists.
     pub(crate) fn list_lag(&self, lists: u32) {
         self.world().list_lag = lists;
+    }
+
+    pub(crate) fn lists(&self, lists: Lists) {
+        self.world().lists = lists;
     }
 
     pub(crate) fn alive(&self) -> usize {
@@ -241,9 +257,11 @@ impl World {
     fn list(&mut self, request: &ListSessions) -> SessionPage {
         let mut page = SessionPage::default();
         let size = request.page_size.unwrap_or(100) as usize;
+        let mut seen = 0;
         for (id, record) in &mut self.alive {
             let carries = |(name, value)| record.labels.get(name) == Some(value);
-            if !request.labels.iter().all(carries) {
+            let wanted = self.lists == Lists::All || request.labels.iter().all(carries);
+            if !wanted && self.lists == Lists::ByLabel {
                 continue;
             }
             if record.hidden > 0 {
@@ -257,9 +275,13 @@ impl World {
             {
                 continue;
             }
-            if page.sessions.len() == size {
+            if seen == size {
                 page.next = Some(id.to_string());
                 break;
+            }
+            seen += 1;
+            if !wanted {
+                continue;
             }
             let info = SessionInfo::new(id.clone(), record.status.clone(), "r");
             page.sessions.push(info);

@@ -8,15 +8,18 @@
 //!
 //! # Examples
 //!
-//! ```no_run
-//! # use mainstay::session::SessionProvider;
-//! use mainstay::session::{CreateSession, blocking::SessionClient};
+//! ```
+//! # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }
+//! # #[cfg(not(unix))] fn main() {}
+//! use mainstay::session::{self, CreateSession, EmbeddedProvider, blocking::SessionClient};
 //! use std::time::Duration;
 //!
-//! # fn example<P: SessionProvider>(provider: P) -> Result<(), Box<dyn std::error::Error>> {
-//! let client = SessionClient::new(mainstay::session::SessionClient::builder(provider).build()?);
+//! # #[cfg(unix)]
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let provider = EmbeddedProvider::builder().build()?;
+//! let client = SessionClient::new(session::SessionClient::builder(provider).build()?);
 //! let session = client.create(CreateSession::new())?;
-//! println!("{}", session.run("uname -a")?.stdout_text());
+//! assert_eq!(session.run("echo hello")?.stdout_text(), "hello\n");
 //! session.close()?;
 //! assert!(client.close_within(Duration::from_secs(10))?.is_drained);
 //! # Ok(())
@@ -396,6 +399,52 @@ impl<P: SessionProvider> PooledSession<'_, P> {
     /// The async session: the same one.
     pub fn as_async(&self) -> &super::Session<P> {
         &self.session
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        self.session.id()
+    }
+
+    /// As [`Session::is_intact`]: one that is not is ended instead of lent out again.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.session.is_intact()
+    }
+
+    /// As [`Session::status`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::status`].
+    pub fn status(&self) -> SessionResult<SessionStatus> {
+        run_call(self.session.status())
+    }
+
+    /// As [`Session::list_directory`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::list_directory`].
+    pub fn list_directory(&self, path: &str) -> SessionResult<Vec<Entry>> {
+        run_call(self.session.list_directory(path))
+    }
+
+    /// As [`Session::run_many`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::run_many`].
+    pub fn run_many<I>(
+        &self,
+        commands: I,
+        limit: usize,
+    ) -> Result<Gathered<CommandResult, SessionError>, Refusal>
+    where
+        I: IntoIterator<Item: Into<Command>>,
+    {
+        run(self.session.run_many(commands).limit(limit))
     }
 
     /// As [`Session::run`].

@@ -4,6 +4,7 @@
 //! Invariants: a session stands in it from the moment in which the client knows of it until it
 //! is gone, given away or given up; `due` holds exactly the entries at the stage `Due`.
 
+mod entry;
 #[cfg(test)]
 mod tests;
 
@@ -13,30 +14,10 @@ use std::time::Duration;
 
 use super::super::types::SessionId;
 use super::report::ReaperSnapshot;
-use crate::retry::{Backoff, Delays};
+use crate::retry::Delays;
 use crate::time::Instant;
-
-/// What is to end.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Target {
-    /// A session.
-    Session(SessionId),
-    /// Whatever carries the label of this creation.
-    Creation(Arc<str>),
-}
-
-/// How the reaper works.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    /// So many ends at once, at least 1.
-    pub(super) concurrency: usize,
-    /// After so many failures it gives up, at least 1.
-    pub(super) max_attempts: u32,
-    /// Between two tries.
-    pub(super) backoff: Backoff,
-    /// So many looks in a row that find nothing end a search, at least 1.
-    pub(super) looks: u32,
-}
+pub(super) use entry::{Course, End, Rules, Target};
+use entry::{Entry, Stage, Totals};
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -46,67 +27,11 @@ pub(super) struct Book {
     running: usize,
     /// Nothing new will come: what waits for its next try is tried at once.
     hurried: bool,
+    /// Nobody may hold a session any more.
+    ending: bool,
     /// Nobody will try any more.
     aborted: bool,
     totals: Totals,
-}
-
-#[derive(Debug)]
-struct Entry {
-    stage: Stage,
-    failures: u32,
-    /// Looks in a row that have found nothing.
-    empty: u32,
-    /// Of a creation: the session that has come of it, and stays.
-    kept: Option<SessionId>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Someone has its guard.
-    Held,
-    /// Its owner ends it.
-    Closing,
-    Due {
-        at: Instant,
-        /// The other side has named the time.
-        named: bool,
-    },
-    Running,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    deleted: u64,
-    already_gone: u64,
-    found: u64,
-    failures: u64,
-    given_up: u64,
-    stranded: u64,
-}
-
-/// How a try has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The session is gone; whether it was before.
-    Gone { before: bool },
-    /// These carry the label.
-    Looked(Vec<SessionId>),
-    /// It was tried, and when to come back, if that was said.
-    Failed(Option<Duration>),
-    /// It was not tried.
-    Refused(Option<Duration>),
-}
-
-/// What comes of a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Course {
-    /// It is over.
-    Done,
-    /// It will be tried again, after so many failures.
-    Again(u32),
-    /// It is given up, after so many failures.
-    GivenUp(u32),
 }
 
 impl Book {
@@ -117,19 +42,27 @@ impl Book {
             due: BTreeSet::new(),
             running: 0,
             hurried: false,
+            ending: false,
             aborted: false,
             totals: Totals::default(),
         }
     }
 
-    /// A session has an owner. False if it stands in the book already.
-    pub(super) fn hold(&mut self, id: &SessionId) -> bool {
-        let target = Target::Session(id.clone());
-        if self.entries.contains_key(&target) {
+    /// A session has an owner, who may find that it ends: what comes after the end of all ends
+    /// too. False if it stands in the book already.
+    pub(super) fn hold(&mut self, id: &SessionId, now: Instant) -> bool {
+        if self.knows(id) {
             return false;
         }
-        self.entries.insert(target, Entry::new(Stage::Held, None));
+        let ends = self.ending && !self.aborted;
+        let stage = if ends { Stage::due(now) } else { Stage::Held };
+        self.enter(Target::Session(id.clone()), stage, None);
         true
+    }
+
+    /// Whether a session stands in the book.
+    pub(super) fn knows(&self, id: &SessionId) -> bool {
+        self.entries.contains_key(&Target::Session(id.clone()))
     }
 
     /// Its owner has let go of it. False when it was given up thereby.
@@ -142,13 +75,7 @@ impl Book {
                 false
             }
             Some(Stage::Held | Stage::Closing) => {
-                self.put(
-                    &target,
-                    Stage::Due {
-                        at: now,
-                        named: false,
-                    },
-                );
+                self.put(&target, Stage::due(now));
                 true
             }
             _ => true,
@@ -189,13 +116,7 @@ impl Book {
             self.totals.given_up += 1;
             return;
         }
-        let stage = Stage::Due {
-            at: now,
-            named: false,
-        };
-        let target = Target::Creation(key);
-        self.due.insert((now, target.clone()));
-        self.entries.insert(target, Entry::new(stage, kept));
+        self.enter(Target::Creation(key), Stage::due(now), kept);
     }
 
     /// The next one that is due, if there is room for it.
@@ -217,7 +138,7 @@ impl Book {
         let Some(entry) = self.entries.get(target) else {
             return Course::Done;
         };
-        let (failures, kept) = (entry.failures, entry.kept.clone());
+        let kept = entry.kept.clone();
         match end {
             End::Gone { before } => {
                 self.remove(target);
@@ -233,31 +154,13 @@ impl Book {
                 self.totals.failures += 1;
                 self.failed(target, after, now, seed)
             }
-            End::Refused(after) => {
-                let wait = after.unwrap_or_else(|| self.delay(failures.max(1), seed));
-                let named = after.is_some();
-                self.put(
-                    target,
-                    Stage::Due {
-                        at: now.saturating_add(wait),
-                        named,
-                    },
-                );
-                Course::Again(failures)
-            }
         }
     }
 
     /// Its task is gone without an end, with its runtime.
     pub(super) fn interrupted(&mut self, target: &Target, now: Instant) {
         if self.entries.contains_key(target) {
-            self.put(
-                target,
-                Stage::Due {
-                    at: now,
-                    named: false,
-                },
-            );
+            self.put(target, Stage::due(now));
         }
     }
 
@@ -273,8 +176,9 @@ impl Book {
         self.make_due(unnamed, now);
     }
 
-    /// Every session that is held ends now.
+    /// Every session that is held ends now, and each that comes later.
     pub(super) fn end_all(&mut self, now: Instant) {
+        self.ending = true;
         self.make_due(|entry| entry.stage == Stage::Held, now);
     }
 
@@ -334,18 +238,9 @@ impl Book {
         let mut any = false;
         for id in strays {
             any = true;
-            let target = Target::Session(id.clone());
-            if !self.entries.contains_key(&target) {
+            if !self.knows(id) {
                 self.totals.found += 1;
-                self.entries
-                    .insert(target.clone(), Entry::new(Stage::Held, None));
-                self.put(
-                    &target,
-                    Stage::Due {
-                        at: now,
-                        named: false,
-                    },
-                );
+                self.enter(Target::Session(id.clone()), Stage::due(now), None);
             }
         }
         any
@@ -363,7 +258,7 @@ impl Book {
             return Course::Done;
         }
         let at = now.saturating_add(self.delay(empty, seed));
-        self.put(target, Stage::Due { at, named: false });
+        self.put(target, Stage::due(at));
         Course::Again(failures)
     }
 
@@ -386,14 +281,8 @@ impl Book {
             return Course::GivenUp(failures);
         }
         let wait = after.unwrap_or_else(|| self.delay(failures, seed));
-        let at = now.saturating_add(wait);
-        self.put(
-            target,
-            Stage::Due {
-                at,
-                named: after.is_some(),
-            },
-        );
+        let (at, named) = (now.saturating_add(wait), after.is_some());
+        self.put(target, Stage::Due { at, named });
         Course::Again(failures)
     }
 
@@ -411,14 +300,16 @@ impl Book {
         let these = self.entries.iter().filter(|(_, entry)| which(entry));
         let these: Vec<Target> = these.map(|(target, _)| target.clone()).collect();
         for target in these {
-            self.put(
-                &target,
-                Stage::Due {
-                    at: now,
-                    named: false,
-                },
-            );
+            self.put(&target, Stage::due(now));
         }
+    }
+
+    /// A new entry, at a stage that no count knows of but `due`.
+    fn enter(&mut self, target: Target, stage: Stage, kept: Option<SessionId>) {
+        if let Stage::Due { at, .. } = stage {
+            self.due.insert((at, target.clone()));
+        }
+        self.entries.insert(target, Entry::new(stage, kept));
     }
 
     /// Moves an entry to a stage; the sets and counts follow.
@@ -450,17 +341,6 @@ impl Book {
             }
             Stage::Running => self.running -= 1,
             Stage::Held | Stage::Closing => {}
-        }
-    }
-}
-
-impl Entry {
-    const fn new(stage: Stage, kept: Option<SessionId>) -> Self {
-        Self {
-            stage,
-            failures: 0,
-            empty: 0,
-            kept,
         }
     }
 }

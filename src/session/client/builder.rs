@@ -1,6 +1,7 @@
 //! Settings of a client, and their checks.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,6 +16,7 @@ use super::pipes::{Pipes, Rules};
 use super::report::ReaperEvent;
 use super::shared::{Listener, Parts, Shared};
 use crate::config::ConfigError;
+use crate::observe::{IntoObserver, Observer};
 use crate::policy::IntoPolicy;
 use crate::retry::{Backoff, Delays, Jitter, RetryBudget};
 use crate::{Bulkhead, CircuitBreaker, RateLimiter};
@@ -35,6 +37,7 @@ pub struct SessionClientBuilder<P: SessionProvider> {
     bulkhead: Option<Result<Bulkhead, ConfigError>>,
     reaper: book::Rules,
     listener: Option<Listener>,
+    observer: Option<Arc<dyn Observer>>,
     runtime: Option<Handle>,
 }
 
@@ -62,6 +65,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
                 looks: 3,
             },
             listener: None,
+            observer: None,
             runtime: None,
         }
     }
@@ -118,7 +122,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
         self
     }
 
-    /// The breaker that all kinds share. What counts is the client's to say; everything else is
+    /// The breaker that all kinds but deletions share. What counts is the client's to say; everything else is
     /// as in the settings given here.
     pub fn circuit_breaker(mut self, breaker: impl IntoPolicy<Policy = CircuitBreaker>) -> Self {
         self.breaker = Some(breaker.into_policy());
@@ -149,8 +153,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
         self
     }
 
-    /// After so many failures the reaper gives a session up. At least 1; a refusal by the
-    /// breaker is no failure.
+    /// After so many failures the reaper gives a session up. At least 1.
     pub fn reaper_attempts(mut self, attempts: u32) -> Self {
         self.reaper.max_attempts = attempts;
         self
@@ -179,9 +182,17 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
         self
     }
 
+    /// Tells `observer` of everything out of the ordinary in the pipelines: retries, refusals,
+    /// time limits. They are named `session.<provider>.<kind>`; the last one given counts.
+    pub fn observe<M>(mut self, observer: impl IntoObserver<M>) -> Self {
+        self.observer = Some(observer.into_observer());
+        self
+    }
+
     /// Does all that goes on in the background in this runtime. Default: in that of whoever
     /// causes it, or else in that of the latest call. Give the one that lives longest where
-    /// there are several.
+    /// there are several, or where one does nothing for a while: a runtime of one thread works
+    /// only inside of `block_on`, and the reaper with it.
     pub fn runtime(mut self, handle: Handle) -> Self {
         self.runtime = Some(handle);
         self
@@ -209,6 +220,7 @@ impl<P: SessionProvider> SessionClientBuilder<P> {
             },
             create_limit: self.create_rate?,
             bulkhead: self.bulkhead.transpose()?,
+            observer: self.observer,
         };
         let shared = Shared::new(Parts {
             pipes: Pipes::new(self.provider.name(), &rules)?,

@@ -2,10 +2,14 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::error::{Effect, SessionError, SessionErrorKind};
@@ -15,8 +19,8 @@ use super::CREATE_LABEL;
 use super::creation::{Creation, Pause, Step};
 use super::home::{sleep_until, unless};
 use super::kind::OperationKind;
-use super::pipes::Way;
-use super::reaper::look;
+use super::look::look;
+use super::pipes::{Boxed, Way};
 use super::rules::Failure;
 use super::shared::{Owned, SessionResult, Shared};
 use crate::retry::{BackoffDelays, Delays};
@@ -162,12 +166,16 @@ impl<P: SessionProvider> Course<P> {
         if end > self.until {
             return Ok(false);
         }
-        let nobody = unless(self.asked.cancelled(), shared.stopped.cancelled());
-        let ended = unless(nobody, sleep_until(end)).await;
-        match ended {
-            Some(_) => Err(Refusal::ShutDown),
+        match unless(self.unwanted(), sleep_until(end)).await {
+            Some(()) => Err(Refusal::ShutDown),
             None => Ok(true),
         }
+    }
+
+    /// Waits until nobody wants the session any more.
+    async fn unwanted(&self) {
+        let stopped = self.ticket.shared.stopped.cancelled();
+        let _which = unless(self.asked.cancelled(), stopped).await;
     }
 
     /// The failure of this try, with those before it.
@@ -184,27 +192,30 @@ impl<P: SessionProvider> Course<P> {
     }
 
     /// One try. When its time is up it goes on, late, in a task of its own: what comes of it
-    /// then goes to the reaper.
+    /// then goes to the reaper. While it still waits for its turn, it ends when nobody wants
+    /// the session any more.
     async fn attempt(&self) -> SessionResult<Made<P>> {
         let shared = &self.ticket.shared;
         let limit = shared.limits.of(OperationKind::Create);
-        let way = Way::Of(OperationKind::Create);
-        let begin = || {
-            let begun = begin(Arc::clone(&self.ticket), Arc::clone(&self.request));
-            tokio::spawn(begun)
+        let begun = AtomicBool::new(false);
+        let start = || {
+            // Relaxed: read by the same task.
+            begun.store(true, Ordering::Relaxed);
+            let task = tokio::spawn(begin(Arc::clone(&self.ticket), Arc::clone(&self.request)));
+            Box::pin(result_of(task)) as Boxed<'_, _>
         };
-        let start = || -> super::pipes::Boxed<'_, _> {
-            Box::pin(async move {
-                match begin().await {
-                    Ok(result) => result,
-                    Err(error) if error.is_panic() => {
-                        Err(Panicked::error(text(error.into_panic().as_ref())))
-                    }
-                    Err(_) => Err(lost("the runtime has ended")),
-                }
-            })
-        };
-        shared.pipes.call(way, limit, start).await
+        let mut call = shared
+            .pipes
+            .call(Way::Of(OperationKind::Create), limit, start);
+        let mut unwanted = pin!(self.unwanted());
+        poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Pending if !begun.load(Ordering::Relaxed) => {
+                let unwanted = unwanted.as_mut().poll(cx);
+                unwanted.map(|()| Err(Error::refused(Refusal::ShutDown)))
+            }
+            polled => polled,
+        })
+        .await
     }
 
     /// Looks for what an earlier try has made. If there are several, the first one is it, and
@@ -253,6 +264,14 @@ async fn begin<P: SessionProvider>(
             }
             Err(error)
         }
+    }
+}
+
+async fn result_of<T>(task: JoinHandle<Result<T, SessionError>>) -> Result<T, SessionError> {
+    match task.await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => Err(Panicked::error(text(error.into_panic().as_ref()))),
+        Err(_) => Err(lost("the runtime has ended")),
     }
 }
 

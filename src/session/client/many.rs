@@ -15,7 +15,7 @@ use super::shared::SessionResult;
 use crate::gather::{Alone, FromIter, Here, Origin, Silent};
 use crate::operation::{IntoOperation, Operation};
 use crate::policy::CallContext;
-use crate::{Error, Gather, Progress, gather};
+use crate::{Attempt, Error, Gather, Progress, gather};
 
 /// Many commands, so many at a time: a [`Gather`], with all that it offers.
 ///
@@ -35,26 +35,38 @@ pub type RunMany<'a, R, I> =
 pub trait Runs: sealed::Runs {}
 
 mod sealed {
-    use super::{Boxed, Command, CommandResult, SessionResult};
+    use super::{Attempt, Boxed, Command, CommandResult, SessionResult};
 
     pub trait Runs: Sync {
-        fn run_one(&self, command: Command) -> Boxed<'_, SessionResult<CommandResult>>;
+        fn run_one(
+            &self,
+            command: Command,
+            part_of: Attempt,
+        ) -> Boxed<'_, SessionResult<CommandResult>>;
     }
 }
 
 impl<P: SessionProvider> Runs for Session<P> {}
 
 impl<P: SessionProvider> sealed::Runs for Session<P> {
-    fn run_one(&self, command: Command) -> Boxed<'_, SessionResult<CommandResult>> {
-        Box::pin(self.run_command(command))
+    fn run_one(
+        &self,
+        command: Command,
+        part_of: Attempt,
+    ) -> Boxed<'_, SessionResult<CommandResult>> {
+        Box::pin(self.run_command(command, Some(part_of)))
     }
 }
 
 impl<P: SessionProvider> Runs for SessionPool<P> {}
 
 impl<P: SessionProvider> sealed::Runs for SessionPool<P> {
-    fn run_one(&self, command: Command) -> Boxed<'_, SessionResult<CommandResult>> {
-        Box::pin(self.run(command))
+    fn run_one(
+        &self,
+        command: Command,
+        part_of: Attempt,
+    ) -> Boxed<'_, SessionResult<CommandResult>> {
+        Box::pin(self.run_command(command, Some(part_of)))
     }
 }
 
@@ -77,7 +89,8 @@ impl<'a, R: Runs, I: Iterator<Item: Into<Command>>> Iterator for Commands<'a, R,
     fn next(&mut self) -> Option<Running<'a>> {
         let command = self.commands.next()?.into();
         Some(Running {
-            future: Some(self.runs.run_one(command)),
+            runs: self.runs,
+            state: State::Waits(command),
         })
     }
 
@@ -86,11 +99,18 @@ impl<'a, R: Runs, I: Iterator<Item: Into<Command>>> Iterator for Commands<'a, R,
     }
 }
 
-/// One command of a [`RunMany`]: it runs once, and its pipeline is the client's.
+/// One command of a [`RunMany`]: it runs once, its pipeline is the client's, and it inherits
+/// the deadline of the gather.
 #[must_use = "a command does nothing unless driven"]
 pub struct Running<'a> {
-    /// `None` when it has ended.
-    future: Option<Boxed<'a, SessionResult<CommandResult>>>,
+    runs: &'a dyn sealed::Runs,
+    state: State<'a>,
+}
+
+enum State<'a> {
+    Waits(Command),
+    Runs(Boxed<'a, SessionResult<CommandResult>>),
+    Ended,
 }
 
 /// [`IntoOperation`]'s kind of a [`Running`] command.
@@ -111,22 +131,24 @@ impl Operation for Running<'_> {
 
     fn poll(
         mut self: Pin<&mut Self>,
-        _: &CallContext<'_>,
+        call: &CallContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<CommandResult, Error<SessionError>>> {
-        let Some(future) = &mut self.future else {
-            return Poll::Ready(Err(Error::cancelled()));
+        let mut future = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Waits(command) => self.runs.run_one(command, call.to_attempt()),
+            State::Runs(future) => future,
+            State::Ended => return Poll::Ready(Err(Error::cancelled())),
         };
         let polled = future.as_mut().poll(cx);
-        if polled.is_ready() {
-            self.future = None;
+        if polled.is_pending() {
+            self.state = State::Runs(future);
         }
         polled
     }
 
     fn cancel(mut self: Pin<&mut Self>) -> Progress<SessionError> {
-        let under_way = self.future.take().is_some();
-        Progress::started(u32::from(under_way))
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        Progress::started(u32::from(matches!(state, State::Runs(_))))
     }
 }
 
@@ -139,7 +161,7 @@ impl<R, I> fmt::Debug for Commands<'_, R, I> {
 impl fmt::Debug for Running<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
-            .field("ended", &self.future.is_none())
+            .field("ended", &matches!(self.state, State::Ended))
             .finish()
     }
 }

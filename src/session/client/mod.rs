@@ -13,6 +13,7 @@ mod creation;
 mod home;
 mod kind;
 mod list;
+mod look;
 mod many;
 mod monitor;
 mod pipes;
@@ -71,7 +72,7 @@ pub const CREATE_LABEL: &str = "mainstay-create";
 /// | `create_rate` | 10 a second, waits up to 10 s | providers throttle creations first |
 /// | `bulkhead` | none | a pool or a gather limits what runs |
 /// | `reaper_concurrency` | 8 | ends faster than most create, and is no burst |
-/// | `reaper_attempts` | 20 | about half an hour with the back-off |
+/// | `reaper_attempts` | 20 | about twenty minutes with the back-off |
 /// | `reaper_backoff` | exponential from 500 ms, at most 120 s, equal jitter | nobody waits for it |
 /// | `search_looks` | 3 | a list may lag behind |
 ///
@@ -92,7 +93,8 @@ pub const CREATE_LABEL: &str = "mainstay-create";
 /// A creation runs in a task of its own and carries a label of its own. When nobody knows
 /// whether there is a session now (the reply was lost, the time limit passed), the client lists
 /// by that label, adopts what it finds, and creates again only when a look has found nothing.
-/// What is still in doubt at the end is searched for, and ended, by the reaper. So there are
+/// What is still in doubt at the end is searched for, and ended, by the reaper. Each session that
+/// a list shows is asked for its labels before it is adopted or ended. So there are
 /// never two sessions for a request, as far as the provider's list is true; one that shows up
 /// later is ended.
 ///
@@ -100,7 +102,9 @@ pub const CREATE_LABEL: &str = "mainstay-create";
 ///
 /// Failures: unavailable, connection, unreadable answer, failed machine, time limit. Not
 /// counted: throttled, since to stop all would make an outage of a provider that only wants
-/// less. Everything else is an answer.
+/// less. Everything else is an answer. Deletions, and the search for lost sessions, neither
+/// count nor are refused: a provider that has no room left recovers by them. They have their
+/// own limits, those of the reaper.
 ///
 /// # The reaper
 ///
@@ -131,14 +135,18 @@ pub const CREATE_LABEL: &str = "mainstay-create";
 ///
 /// # Examples
 ///
-/// ```no_run
-/// # use mainstay::session::{CreateSession, SessionClient, SessionProvider};
-/// # use std::time::Duration;
-/// # async fn example<P: SessionProvider>(provider: P) -> Result<(), Box<dyn std::error::Error>> {
-/// let client = SessionClient::builder(provider).build()?;
+/// ```
+/// # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }
+/// # #[cfg(not(unix))] fn main() {}
+/// use mainstay::session::{CreateSession, EmbeddedProvider, SessionClient};
+/// use std::time::Duration;
+///
+/// # #[cfg(unix)]
+/// # #[tokio::main(flavor = "current_thread")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = SessionClient::builder(EmbeddedProvider::builder().build()?).build()?;
 /// let session = client.create(CreateSession::new().label("for", "docs")).await?;
-/// let listing = session.run("ls -l").await?;
-/// println!("{}", listing.stdout_text());
+/// let listing = session.run("mkdir notes; ls").await?;
+/// assert!(listing.stdout_text().contains("notes"));
 /// session.close().await?;
 /// assert!(client.close_within(Duration::from_secs(10)).await.is_drained);
 /// # Ok(())

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,20 +10,22 @@ use super::super::error::SessionError;
 use super::kind::OperationKind;
 use super::rules::{Health, Repeat};
 use crate::classify::Failures;
+use crate::observe::Observer;
 use crate::policy::{Admission, CallContext, End, Gate, Identity, Judge, Stack};
 use crate::retry::{Backoff, RetryBudget};
 use crate::{
-    Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline, RateLimiter, Refusal, Resilient, Retry,
+    Attempt, Bulkhead, CircuitBreaker, ConfigError, Error, Pipeline, RateLimiter, Refusal,
+    Resilient, Retry,
 };
 
 /// A future whose type is forgotten. A call to a provider costs far more than a box.
 pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-type Outer = Stack<Stack<Identity, Retry<Backoff, Repeat>>, CircuitBreaker<Health>>;
+type Outer = Stack<Stack<Identity, Retry<Backoff, Repeat>>, Maybe<CircuitBreaker<Health>>>;
 type Pipe = Pipeline<Stack<Stack<Outer, Maybe<RateLimiter>>, Maybe<Bulkhead>>>;
 
 /// What is set for all of them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Rules {
     pub(super) max_attempts: u32,
     pub(super) max_elapsed: Duration,
@@ -32,6 +35,7 @@ pub(super) struct Rules {
     pub(super) breaker: CircuitBreaker<Failures>,
     pub(super) create_limit: Option<RateLimiter>,
     pub(super) bulkhead: Option<Bulkhead>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
 }
 
 /// One pipeline for each kind.
@@ -40,7 +44,7 @@ pub(super) struct Pipes {
     each: Vec<Pipe>,
     /// For a command, or code, that may run twice.
     run_again: Pipe,
-    /// For a list or a delete that is repeated elsewhere, and is not kept waiting by others.
+    /// For what is repeated elsewhere: how the reaper ends and searches.
     plain: Pipe,
 }
 
@@ -52,27 +56,36 @@ pub(super) enum Way {
     Plain,
 }
 
+impl Way {
+    pub(super) const fn running(kind: OperationKind, repeatable: bool) -> Self {
+        if repeatable {
+            Self::RunAgain
+        } else {
+            Self::Of(kind)
+        }
+    }
+}
+
 impl Pipes {
     pub(super) fn new(provider: &str, rules: &Rules) -> Result<Self, ConfigError> {
         let of = |kind: OperationKind| {
-            let limiter = rules.create_limit.clone();
-            let limiter = limiter.filter(|_| kind == OperationKind::Create);
-            let bulkhead = rules.bulkhead.clone();
-            // What frees must not wait for what is used.
-            let bulkhead = bulkhead.filter(|_| kind != OperationKind::Delete);
             let name = format!("session.{provider}.{}", kind.name());
-            rules.pipe(name, repeat_of(kind), limiter, bulkhead)
+            let gates = match kind {
+                OperationKind::Create => rules.gates(rules.create_limit.clone()),
+                OperationKind::Delete => Gates::none(),
+                _ => rules.gates(None),
+            };
+            rules.pipe(name, repeat_of(kind), gates)
         };
         let again = format!("session.{provider}.run");
         let plain = format!("session.{provider}.reaper");
-        let bulkhead = rules.bulkhead.clone();
         Ok(Self {
             each: OperationKind::ALL
                 .into_iter()
                 .map(of)
                 .collect::<Result<_, _>>()?,
-            run_again: rules.pipe(again, Repeat::Always, None, bulkhead)?,
-            plain: rules.pipe(plain, Repeat::Never, None, None)?,
+            run_again: rules.pipe(again, Repeat::Always, rules.gates(None))?,
+            plain: rules.pipe(plain, Repeat::Never, Gates::none())?,
         })
     }
 
@@ -83,12 +96,27 @@ impl Pipes {
         limit: Duration,
         start: impl FnMut() -> Boxed<'a, Result<T, SessionError>> + Send + 'a,
     ) -> Boxed<'a, Result<T, Error<SessionError>>> {
+        self.call_in(None, way, limit, start)
+    }
+
+    /// The same, as a part of another call: the waits between attempts end before its deadline.
+    pub(super) fn call_in<'a, T: Send + 'a>(
+        &'a self,
+        part_of: Option<Attempt>,
+        way: Way,
+        limit: Duration,
+        start: impl FnMut() -> Boxed<'a, Result<T, SessionError>> + Send + 'a,
+    ) -> Boxed<'a, Result<T, Error<SessionError>>> {
         let pipe = match way {
             Way::Of(kind) => &self.each[kind as usize],
             Way::RunAgain => &self.run_again,
             Way::Plain => &self.plain,
         };
-        Box::pin(start.timeout(limit).through(pipe))
+        let call = start.timeout(limit).through(pipe);
+        match part_of {
+            Some(attempt) => Box::pin(call.during(attempt)),
+            None => Box::pin(call),
+        }
     }
 }
 
@@ -101,14 +129,35 @@ const fn repeat_of(kind: OperationKind) -> Repeat {
     }
 }
 
+/// What a call of some kind has to pass.
+struct Gates {
+    breaker: Option<CircuitBreaker<Health>>,
+    limiter: Option<RateLimiter>,
+    bulkhead: Option<Bulkhead>,
+}
+
+impl Gates {
+    /// What frees must not wait for what is used: a provider that has no room left fails what
+    /// would use some, and recovers by what is ended.
+    const fn none() -> Self {
+        Self {
+            breaker: None,
+            limiter: None,
+            bulkhead: None,
+        }
+    }
+}
+
 impl Rules {
-    fn pipe(
-        &self,
-        name: String,
-        repeat: Repeat,
-        limiter: Option<RateLimiter>,
-        bulkhead: Option<Bulkhead>,
-    ) -> Result<Pipe, ConfigError> {
+    fn gates(&self, limiter: Option<RateLimiter>) -> Gates {
+        Gates {
+            breaker: Some(self.breaker.classifier(Health)),
+            limiter,
+            bulkhead: self.bulkhead.clone(),
+        }
+    }
+
+    fn pipe(&self, name: String, repeat: Repeat, gates: Gates) -> Result<Pipe, ConfigError> {
         let retry = Retry::builder()
             .max_attempts(self.max_attempts)
             .max_elapsed(self.max_elapsed)
@@ -116,11 +165,16 @@ impl Rules {
             .backoff(self.backoff)
             .budget(self.budget.clone())
             .classifier(repeat);
-        Pipeline::builder(name)
+        let pipeline = Pipeline::builder(name);
+        let pipeline = match &self.observer {
+            Some(observer) => pipeline.observe(Arc::clone(observer)),
+            None => pipeline,
+        };
+        pipeline
             .retry(retry)
-            .circuit_breaker(self.breaker.classifier(Health))
-            .policy(Maybe(limiter))
-            .policy(Maybe(bulkhead))
+            .policy(Maybe(gates.breaker))
+            .policy(Maybe(gates.limiter))
+            .policy(Maybe(gates.bulkhead))
             .build()
     }
 }

@@ -11,10 +11,10 @@ use super::SessionClient;
 use super::many::{RunMany, run_many_on};
 use super::session::Session;
 use super::shared::SessionResult;
-use crate::Error;
 use crate::config::ConfigError;
 use crate::pool::{Check, Drained, Manage, Pool, PoolBuilder, PoolReport, PoolSnapshot, Pooled};
 use crate::shutdown::{Component, Counts};
+use crate::{Attempt, Error};
 
 /// Creates, checks and ends the sessions of a [`SessionPool`].
 #[derive(Debug)]
@@ -79,13 +79,17 @@ impl<P: SessionProvider> Manage for PooledSessions<P> {
 ///
 /// # Examples
 ///
-/// ```no_run
-/// # use mainstay::session::{SessionClient, SessionPool, SessionProvider};
-/// # async fn example<P: SessionProvider>(client: SessionClient<P>) -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = SessionPool::builder(&client).max_size(5).build()?;
-/// let commands = (0..200).map(|n| format!("make part-{n}"));
+/// ```
+/// # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }
+/// # #[cfg(not(unix))] fn main() {}
+/// # use mainstay::session::{EmbeddedProvider, SessionClient, SessionPool};
+/// # #[cfg(unix)]
+/// # #[tokio::main(flavor = "current_thread")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = SessionClient::builder(EmbeddedProvider::builder().build()?).build()?;
+/// let pool = SessionPool::builder(&client).max_size(3).build()?;
+/// let commands = (0..20).map(|n| format!("echo part {n}"));
 /// let outcomes = pool.run_many(commands).limit(10).await;
-/// println!("{} of {} failed", outcomes.failures().count(), outcomes.len());
+/// assert_eq!(outcomes.failures().count(), 0);
 /// # Ok(())
 /// # }
 /// ```
@@ -125,12 +129,20 @@ impl<P: SessionProvider> SessionPool<P> {
         &self,
         command: C,
     ) -> impl Future<Output = SessionResult<CommandResult>> + Send + use<'_, P, C> {
-        self.run_command(command.into())
+        self.run_command(command.into(), None)
     }
 
-    async fn run_command(&self, command: Command) -> SessionResult<CommandResult> {
-        let session = self.get().await?;
-        session.run_command(command).await
+    pub(super) async fn run_command(
+        &self,
+        command: Command,
+        part_of: Option<Attempt>,
+    ) -> SessionResult<CommandResult> {
+        let get = match &part_of {
+            Some(attempt) => self.pool.get().during(attempt),
+            None => self.pool.get(),
+        };
+        let session = get.await.map_err(Error::flatten)?;
+        session.run_command(command, part_of).await
     }
 
     /// Runs many commands, each in any session of the pool, so many at a time; see
@@ -208,10 +220,14 @@ impl<P: SessionProvider> SessionPoolBuilder<P> {
     ///
     /// # Examples
     ///
-    /// ```no_run
-    /// # use mainstay::session::{SessionClient, SessionPool, SessionProvider};
+    /// ```
+    /// # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }
+    /// # #[cfg(not(unix))] fn main() {}
+    /// # use mainstay::session::{EmbeddedProvider, SessionClient, SessionPool};
     /// # use std::time::Duration;
-    /// # fn example<P: SessionProvider>(client: SessionClient<P>) -> Result<(), mainstay::ConfigError> {
+    /// # #[cfg(unix)]
+    /// # #[tokio::main(flavor = "current_thread")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = SessionClient::builder(EmbeddedProvider::builder().build()?).build()?;
     /// let pool = SessionPool::builder(&client)
     ///     .max_size(5)
     ///     .settings(|pool| pool.idle_time(Duration::from_secs(300)))

@@ -9,13 +9,12 @@ use tokio::task::JoinSet;
 
 use super::super::error::{SessionError, SessionErrorKind};
 use super::super::provider::SessionProvider;
-use super::super::types::{Deleted, ListSessions, SessionId};
-use super::CREATE_LABEL;
+use super::super::types::{Deleted, SessionId};
 use super::book::{Course, End, Target};
 use super::kind::OperationKind;
+use super::look::look;
 use super::pipes::Way;
 use super::report::{Reaped, ReaperEvent};
-use super::rules::Failure;
 use super::shared::{SessionResult, Shared};
 use crate::Error;
 use crate::time::{Instant, Timer};
@@ -143,10 +142,7 @@ pub(super) fn settle<P: SessionProvider>(
 ) {
     let end = match &result {
         Ok(end) => end.clone(),
-        Err(error) => match Failure::of(error) {
-            Failure::Refused(after) => End::Refused(after),
-            Failure::Failed { .. } => End::Failed(error.last().and_then(SessionError::retry_after)),
-        },
+        Err(error) => End::Failed(error.last().and_then(SessionError::retry_after)),
     };
     let seed = fastrand::u64(..);
     let course = shared.change(|book, now| book.ended(target, end, now, seed));
@@ -199,22 +195,4 @@ pub(super) async fn delete<P: SessionProvider>(
     };
     let deleted = shared.pipes.call(way, limit, || Box::pin(delete()));
     deleted.await
-}
-
-/// So many sessions of one creation are dealt with at a time; there should be one at most.
-const PAGE: u32 = 50;
-
-/// The sessions that carry the label of this creation.
-pub(super) async fn look<P: SessionProvider>(
-    shared: &Arc<Shared<P>>,
-    key: &Arc<str>,
-) -> SessionResult<Vec<SessionId>> {
-    let label = (CREATE_LABEL.to_owned(), key.to_string());
-    let request = ListSessions::with_labels([label].into()).page_size(PAGE);
-    let limit = shared.limits.of(OperationKind::List);
-    let list = || shared.provider.list(&request);
-    let page = shared.pipes.call(Way::Plain, limit, || Box::pin(list()));
-    let sessions = page.await?.sessions;
-    let alive = sessions.into_iter().filter(|info| !info.status.is_final());
-    Ok(alive.map(|info| info.id).collect())
 }

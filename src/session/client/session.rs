@@ -19,7 +19,7 @@ use super::monitor::Monitor;
 use super::pipes::{Boxed, Way};
 use super::reaper::{delete, settle};
 use super::shared::{Owned, SessionResult, Shared};
-use crate::{Error, Refusal};
+use crate::{Attempt, Error, Refusal};
 
 /// A session that this guard answers for.
 ///
@@ -116,15 +116,22 @@ impl<P: SessionProvider> Session<P> {
         &self,
         command: C,
     ) -> impl Future<Output = SessionResult<CommandResult>> + Send + use<'_, P, C> {
-        self.run_command(command.into())
+        self.run_command(command.into(), None)
     }
 
-    pub(super) async fn run_command(&self, command: Command) -> SessionResult<CommandResult> {
+    pub(super) async fn run_command(
+        &self,
+        command: Command,
+        part_of: Option<Attempt>,
+    ) -> SessionResult<CommandResult> {
         let shared = self.shared();
         let midway = Midway::new(self);
         let start = || Box::pin(shared.provider.run(self.id(), &command)) as Boxed<'_, _>;
         let limit = command.time_limit;
-        let result = self.execute(OperationKind::Run, limit, command.repeatable, start);
+        let limit = shared.limits.running(OperationKind::Run, limit);
+        let way = Way::running(OperationKind::Run, command.repeatable);
+        shared.enter();
+        let result = shared.pipes.call_in(part_of, way, limit, start);
         midway.ended(result.await)
     }
 
@@ -137,27 +144,11 @@ impl<P: SessionProvider> Session<P> {
         let shared = self.shared();
         let midway = Midway::new(self);
         let start = || Box::pin(shared.provider.run_code(self.id(), &code)) as Boxed<'_, _>;
-        let limit = code.time_limit;
-        let result = self.execute(OperationKind::Code, limit, code.repeatable, start);
-        midway.ended(result.await)
-    }
-
-    fn execute<'a, T: Send + 'a>(
-        &'a self,
-        kind: OperationKind,
-        own: Option<Duration>,
-        repeatable: bool,
-        start: impl FnMut() -> Boxed<'a, Result<T, SessionError>> + Send + 'a,
-    ) -> Boxed<'a, SessionResult<T>> {
-        let shared = self.shared();
+        let limit = shared.limits.running(OperationKind::Code, code.time_limit);
+        let way = Way::running(OperationKind::Code, code.repeatable);
         shared.enter();
-        let limit = shared.limits.running(kind, own);
-        let way = if repeatable {
-            Way::RunAgain
-        } else {
-            Way::Of(kind)
-        };
-        shared.pipes.call(way, limit, start)
+        let result = shared.pipes.call(way, limit, start);
+        midway.ended(result.await)
     }
 
     /// Reads a file, or a part of it.
@@ -230,13 +221,21 @@ impl<P: SessionProvider> Session<P> {
     ///
     /// # Examples
     ///
-    /// ```no_run
-    /// # use mainstay::session::{Session, SessionProvider};
-    /// # async fn example<P: SessionProvider>(session: &Session<P>) {
-    /// let outcomes = session.run_many(["make a", "make b", "make c"]).limit(2).await;
+    /// ```
+    /// # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }
+    /// # #[cfg(not(unix))] fn main() {}
+    /// # use mainstay::session::{CreateSession, EmbeddedProvider, SessionClient};
+    /// # #[cfg(unix)]
+    /// # #[tokio::main(flavor = "current_thread")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = SessionClient::builder(EmbeddedProvider::builder().build()?).build()?;
+    /// # let session = client.create(CreateSession::new()).await?;
+    /// let outcomes = session.run_many(["echo a", "echo b", "exit 3"]).limit(2).await;
     /// for (index, error) in outcomes.failures() {
     ///     eprintln!("command {index}: {error}");
     /// }
+    /// let codes: Vec<_> = outcomes.successes().map(|ran| ran.exit_code).collect();
+    /// assert_eq!(codes, [Some(0), Some(0), Some(3)]);
+    /// # Ok(())
     /// # }
     /// ```
     pub fn run_many<I>(&self, commands: I) -> RunMany<'_, Self, I::IntoIter>

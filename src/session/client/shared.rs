@@ -184,9 +184,14 @@ impl<P: SessionProvider> Shared<P> {
         self.lock().book.snapshot()
     }
 
+    /// Whether a session stands in the book.
+    pub(super) fn knows(&self, id: &SessionId) -> bool {
+        self.lock().book.knows(id)
+    }
+
     /// The owner of a session, which it has become now. `None` if it is in the book already.
     pub(super) fn own(self: &Arc<Self>, id: &SessionId) -> Option<Owned<P>> {
-        self.change(|book, _| book.hold(id)).then(|| Owned {
+        self.change(|book, now| book.hold(id, now)).then(|| Owned {
             id: id.clone(),
             shared: Arc::clone(self),
             armed: true,

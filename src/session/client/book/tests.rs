@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::retry::Jitter;
+use crate::retry::{Backoff, Jitter};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -31,7 +31,7 @@ fn creation(n: u8) -> Target {
 fn letting_go(sessions: u8) -> Book {
     let mut book = Book::new(RULES);
     for n in 0..sessions {
-        assert!(book.hold(&id(n)));
+        assert!(book.hold(&id(n), at(0)));
         assert!(book.let_go(&id(n), at(u64::from(n))));
     }
     book
@@ -42,10 +42,10 @@ const GONE: End = End::Gone { before: false };
 #[test]
 fn a_session_has_one_owner() {
     let mut book = Book::new(RULES);
-    assert!(book.hold(&id(1)));
-    assert!(!book.hold(&id(1)));
+    assert!(book.hold(&id(1), at(0)));
+    assert!(!book.hold(&id(1), at(0)));
     book.let_go(&id(1), at(0));
-    assert!(!book.hold(&id(1)), "it is about to end");
+    assert!(!book.hold(&id(1), at(0)), "it is about to end");
     assert!(!book.give_away(&id(1)));
 }
 
@@ -79,15 +79,24 @@ fn a_failure_is_tried_again_later_and_given_up_in_the_end() {
 }
 
 #[test]
-fn a_refusal_is_no_failure_and_its_time_is_obeyed_even_in_a_hurry() {
+fn a_time_that_was_named_is_obeyed_even_in_a_hurry() {
     let mut book = letting_go(1);
-    for _ in 0..9 {
-        assert!(book.start(at(100)).is_some());
-        let end = End::Refused(Some(9 * SECOND));
-        assert_eq!(book.ended(&session(0), end, at(91), 0), Course::Again(0));
-        book.hurry(at(92));
-        assert_eq!(book.next_due(), Some(at(100)));
-    }
+    assert!(book.start(at(91)).is_some());
+    let end = End::Failed(Some(9 * SECOND));
+    assert_eq!(book.ended(&session(0), end, at(91), 0), Course::Again(1));
+    book.hurry(at(92));
+    assert_eq!(book.next_due(), Some(at(100)));
+}
+
+#[test]
+fn what_comes_after_the_end_of_all_ends_too() {
+    let mut book = Book::new(RULES);
+    book.end_all(at(1));
+    assert!(book.hold(&id(1), at(2)), "it has an owner all the same");
+    assert_eq!(book.start(at(2)), Some(session(1)));
+    assert!(book.let_go(&id(1), at(3)));
+    assert_eq!(book.ended(&session(1), GONE, at(4), 0), Course::Done);
+    assert!(book.is_empty());
 }
 
 #[test]
@@ -136,7 +145,7 @@ fn in_a_hurry_one_look_is_enough() {
 #[test]
 fn what_is_found_and_held_stays() {
     let mut book = Book::new(RULES);
-    book.hold(&id(2));
+    book.hold(&id(2), at(0));
     book.search("c1".into(), None, at(0));
     assert!(book.start(at(0)).is_some());
     book.ended(&creation(1), End::Looked(vec![id(2)]), at(0), 0);
@@ -148,7 +157,7 @@ fn what_is_found_and_held_stays() {
 fn who_lets_go_after_the_abort_hears_that_it_is_given_up() {
     let mut book = Book::new(RULES);
     book.abort();
-    book.hold(&id(1));
+    book.hold(&id(1), at(0));
     assert!(!book.let_go(&id(1), at(0)));
     assert_eq!(book.snapshot().given_up, 1);
 }
@@ -175,7 +184,6 @@ enum Answer {
     Gone,
     Found(Vec<u8>),
     Failed(Option<u64>),
-    Refused(Option<u64>),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -184,7 +192,6 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(Answer::Gone),
         2 => prop::collection::vec(0..4u8, 0..3).prop_map(Answer::Found),
         2 => span().prop_map(Answer::Failed),
-        1 => span().prop_map(Answer::Refused),
     ];
     prop_oneof![
         4 => (0..4u8).prop_map(Event::Hold),
@@ -207,6 +214,7 @@ fn event() -> impl Strategy<Value = Event> {
 struct Model {
     entries: Vec<(Target, Entry)>,
     hurried: bool,
+    ending: bool,
 }
 
 impl Model {
@@ -277,7 +285,6 @@ impl Model {
         match answer {
             Answer::Gone => self.remove(target),
             Answer::Failed(after) => self.failed(target, *after, now),
-            Answer::Refused(after) => self.again(target, *after, now),
             Answer::Found(found) => {
                 let kept = self.find(target).unwrap().kept.clone();
                 let strays = found
@@ -325,9 +332,10 @@ proptest! {
                 Event::Hold(n) => {
                     let new = model.find(&session(n)).is_none();
                     if new {
-                        model.entries.push((session(n), Entry::new(Stage::Held, None)));
+                        let stage = if model.ending { Stage::due(now) } else { Stage::Held };
+                        model.entries.push((session(n), Entry::new(stage, None)));
                     }
-                    prop_assert_eq!(book.hold(&id(n)), new);
+                    prop_assert_eq!(book.hold(&id(n), now), new);
                 }
                 Event::LetGo(n) => {
                     if let Some(entry) = model.find(&session(n)) {
@@ -390,7 +398,6 @@ proptest! {
                         Answer::Gone => GONE,
                         Answer::Found(found) => End::Looked(found.iter().map(|n| id(*n)).collect()),
                         Answer::Failed(after) => End::Failed(after.map(Duration::from_secs)),
-                        Answer::Refused(after) => End::Refused(after.map(Duration::from_secs)),
                     };
                     model.ended(target, &answer, now);
                     book.ended(target, end, now, 0);
@@ -413,6 +420,7 @@ proptest! {
                     book.hurry(now);
                 }
                 Event::EndAll => {
+                    model.ending = true;
                     for (_, entry) in &mut model.entries {
                         if entry.stage == Stage::Held {
                             entry.stage = Stage::Due { at: now, named: false };
