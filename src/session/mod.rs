@@ -29,6 +29,7 @@
 //! | all there are | [`SessionClient::list`] |
 //! | to end in order | [`SessionClient::close_within`], or the client and the pool as components of a [`Shutdown`](crate::Shutdown) |
 //! | code that is not async | [`blocking`] |
+//! | sessions on this machine (Unix) | [`EmbeddedProvider`] |
 //! | a service of your own | [`SessionProvider`] |
 //!
 //! # Errors
@@ -47,7 +48,7 @@
 //!
 //! # Examples
 //!
-//! Against any provider. (A provider on this machine is no part of this page yet.)
+//! With any provider; on this machine (Unix) it is an [`EmbeddedProvider`].
 //!
 //! ```no_run
 //! use mainstay::session::{CreateSession, SessionClient, SessionPool, SessionProvider};
