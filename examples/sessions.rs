@@ -2,8 +2,8 @@
 //! loses replies and is slow to delete. In the end there is a table, and no session is left:
 //! also after ctrl-c in the middle.
 //!
-//! `cargo run --release --example sessions` (with `--features session,signal` a second ctrl-c
-//! ends it at once). `SEED=7` makes it another run.
+//! `cargo run --release --example sessions`; `SEED=7` makes it another run. A second ctrl-c ends
+//! it at once: what is left then, the next run takes away.
 
 #[path = "sessions/faulty.rs"]
 mod faulty;
@@ -11,11 +11,12 @@ mod faulty;
 mod table;
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use faulty::{Faulty, Tallies};
+use faulty::{Faulty, Tallies, Tally};
 use indicatif::{ProgressBar, ProgressStyle};
 use mainstay::circuit_breaker::StateChange;
 use mainstay::retry::Backoff;
@@ -61,8 +62,7 @@ fn client(
         .consecutive_failures(3)
         .open_for(100 * MS)
         .on_state_change(move |change| {
-            let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
-            changes.push(*change);
+            lock(&changes).push(*change);
         });
     let client = SessionClient::builder(faulty)
         .circuit_breaker(breaker)
@@ -93,7 +93,9 @@ impl Progress {
         self.done += 1;
         match &self.bar {
             Some(bar) => bar.inc(1),
-            None if self.done % 20 == 0 => println!("{}/{COMMANDS} commands", self.done),
+            None if self.done % 20 == 0 => {
+                say(format_args!("{}/{COMMANDS} commands", self.done));
+            }
             None => {}
         }
     }
@@ -126,10 +128,7 @@ async fn work(pool: &SessionPool<Faulty>, outcomes: &Mutex<Outcomes>) {
                 refused.push(left[index]);
                 continue;
             }
-            outcomes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(&outcome);
+            lock(outcomes).add(&outcome);
             progress.one_more();
         }
         drop(finished);
@@ -138,20 +137,13 @@ async fn work(pool: &SessionPool<Faulty>, outcomes: &Mutex<Outcomes>) {
     }
 }
 
-fn listen(shutdown: &Shutdown) -> Result<(), Failure> {
-    #[cfg(feature = "signal")]
-    shutdown.on_signals()?;
-    #[cfg(not(feature = "signal"))]
-    {
-        let shutdown = shutdown.clone();
-        let mut interrupt =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-        tokio::spawn(async move {
-            interrupt.recv().await;
-            shutdown.request();
-        });
-    }
-    Ok(())
+/// Nobody need be there to read it (`| head`).
+fn say(text: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[tokio::main]
@@ -169,11 +161,16 @@ async fn main() -> Result<(), Failure> {
         .component("pool", pool.clone())
         .component("sessions", client.clone())
         .build()?;
-    listen(&shutdown)?;
-    println!(
-        "{COMMANDS} commands over {SESSIONS} sessions; ctrl-c ends it (process {})",
-        std::process::id()
-    );
+    shutdown.on_signals()?;
+    let process = std::process::id();
+    say(format_args!(
+        "{COMMANDS} commands over {SESSIONS} sessions; ctrl-c ends it (process {process})"
+    ));
+    match provider.remove_leftovers().await {
+        Ok(0) => {}
+        Ok(runs) => say(format_args!("removed what {runs} run(s) had left")),
+        Err(error) => say(format_args!("what another run has left stays: {error}")),
+    }
 
     let outcomes = Mutex::default();
     let all = tokio::select! {
@@ -182,42 +179,43 @@ async fn main() -> Result<(), Failure> {
     };
     shutdown.request();
     let report = shutdown.run().await;
-    let sessions = client.snapshot();
     let left = provider.len();
     provider.close().await?;
 
-    let outcomes = outcomes
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    let tallies: BTreeMap<_, _> = tallies
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let again = |kind: &str| tallies.get(kind).map_or(0, |tally| tally.calls);
-    println!("\n{}", outcomes.as_text());
-    println!("{}", table::calls(&tallies));
-    for change in &*changes.lock().unwrap_or_else(PoisonError::into_inner) {
-        println!(
-            "breaker: {} -> {} ({:?})",
-            change.from, change.to, change.cause
-        );
-    }
-    println!(
-        "retries of run: {}",
-        again("run").saturating_sub(outcomes.commands.into())
-    );
-    println!(
+    tell(&lock(&outcomes), &lock(&tallies), &lock(&changes), all);
+    let sessions = client.snapshot();
+    say(format_args!(
         "sessions: {} deleted, {} found again after a lost reply, {left} left",
         sessions.deleted, sessions.found
-    );
-    println!(
-        "{} after {:.1?}",
-        if all { "done" } else { "interrupted" },
-        since.elapsed()
-    );
+    ));
+    let end = if all { "done" } else { "interrupted" };
+    say(format_args!("{end} after {:.1?}", since.elapsed()));
     if left > 0 || !report.is_orderly() {
-        println!("{report}");
+        say(&report);
         std::process::exit(1);
     }
     std::process::exit(report.exit_code());
+}
+
+/// The table.
+fn tell(
+    outcomes: &Outcomes,
+    tallies: &BTreeMap<&'static str, Tally>,
+    changes: &[StateChange],
+    all: bool,
+) {
+    say(format_args!("\n{}", outcomes.as_text()));
+    say(table::calls(tallies));
+    for change in changes {
+        say(format_args!(
+            "breaker: {} -> {} ({:?})",
+            change.from, change.to, change.cause
+        ));
+    }
+    // Cut short, some calls belong to commands that have no outcome.
+    if all {
+        let calls = tallies.get("run").map_or(0, |tally| tally.calls);
+        let retries = calls.saturating_sub(outcomes.commands.into());
+        say(format_args!("retries of run: {retries}"));
+    }
 }

@@ -29,6 +29,7 @@
 //! | all there are | [`SessionClient::list`] |
 //! | to end in order | [`SessionClient::close_within`], or the client and the pool as components of a [`Shutdown`](crate::Shutdown) |
 //! | code that is not async | [`blocking`] |
+//! | sessions on this machine (Unix) | [`EmbeddedProvider`] |
 //! | a service of your own | [`SessionProvider`] |
 //!
 //! # Errors
@@ -48,6 +49,7 @@
 //! # Examples
 //!
 //! On this machine ([`EmbeddedProvider`]); with another provider only the first line differs.
+//! With any provider; on this machine (Unix) it is an [`EmbeddedProvider`].
 //!
 //! ```
 //! # #[cfg(unix)] fn main() -> Result<(), Box<dyn std::error::Error>> { example() }

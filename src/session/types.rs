@@ -223,7 +223,7 @@ impl Deleted {
 }
 
 /// A line for the session's shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Command {
     /// The line.
@@ -278,6 +278,19 @@ impl Command {
     pub fn repeatable(mut self) -> Self {
         self.repeatable = true;
         self
+    }
+}
+
+/// Without the values of its environment, which may be secret.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("line", &self.line)
+            .field("time_limit", &self.time_limit)
+            .field("directory", &self.directory)
+            .field("environment", &self.environment.keys())
+            .field("repeatable", &self.repeatable)
+            .finish()
     }
 }
 

@@ -584,6 +584,21 @@ async fn a_hundred_sessions_work_at_once() {
 }
 
 #[test]
+fn no_debug_text_tells_what_a_variable_holds() {
+    let builder = EmbeddedProvider::builder().env("OURS", "hidden");
+    let command = Command::new("true").env("MINE", "hidden");
+    let provider = builder.clone().build().unwrap();
+    for text in [
+        format!("{builder:?}"),
+        format!("{provider:?}"),
+        format!("{command:?}"),
+    ] {
+        assert!(!text.contains("hidden"), "{text}");
+        assert!(text.contains("OURS") || text.contains("MINE"), "{text}");
+    }
+}
+
+#[test]
 fn without_a_runtime_there_is_an_error_and_no_panic() {
     let place = Place::new();
     let provider = place.provider();

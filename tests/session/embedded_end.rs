@@ -11,7 +11,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use mainstay::session::{
     Code, CreateSession, Effect, EmbeddedProvider, FileRange, ListSessions, SessionErrorKind,
-    SessionProvider, SessionStatus, WriteMode,
+    SessionId, SessionProvider, SessionStatus, WriteMode,
 };
 
 use super::embedded::{MS, Place, is, nap, output, processes, session, until};
@@ -58,13 +58,26 @@ fn children() -> usize {
         .sum()
 }
 
-/// Starts processes that no group holds: children of children, without pipes.
-fn stay(nap: &str) -> String {
-    format!(
-        "setsid sh -c 'sleep {nap} & sleep {nap} & wait' </dev/null >/dev/null 2>&1 &
-         (setsid setsid -f sleep {nap} </dev/null >/dev/null 2>&1 &)
-         until [ $(ps ax -o args | grep -c '^sleep {nap}') = 3 ]; do sleep .02; done"
-    )
+/// Starts three processes that no group holds: children of children, without pipes.
+async fn stay(provider: &EmbeddedProvider, id: &SessionId, nap: &str) {
+    let line = format!(
+        "command -v setsid >/dev/null || {{ echo setsid is missing: install util-linux; exit; }}
+         setsid sh -c 'sleep {nap} & sleep {nap} & : > on1; wait' </dev/null >/dev/null 2>&1 &
+         (setsid setsid -f sh -c ': > on2; exec sleep {nap}' </dev/null >/dev/null 2>&1 &)
+         until [ -e on1 ] && [ -e on2 ]; do sleep .02; done; rm on1 on2"
+    );
+    assert_eq!(output(provider, id, &line).await, "");
+    until("those that stay", || sleepers(nap) == 3).await;
+}
+
+/// Those that sleep so long; not those that are about to start one.
+fn sleepers(nap: &str) -> usize {
+    let line = format!("sleep\0{nap}\0");
+    let lines = processes(nap).into_iter();
+    lines
+        .filter_map(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok())
+        .filter(|own| own == line.as_bytes())
+        .count()
 }
 
 #[tokio::test]
@@ -73,9 +86,8 @@ async fn what_has_left_its_group_is_killed_when_its_session_is_deleted() {
     let provider = place.provider();
     let (id, other) = (session(&provider).await, session(&provider).await);
     let (nap, others) = (nap(), nap());
-    output(&provider, &id, &stay(&nap)).await;
-    output(&provider, &other, &stay(&others)).await;
-    assert_eq!(processes(&nap).len(), 3);
+    stay(&provider, &id, &nap).await;
+    stay(&provider, &other, &others).await;
     provider.delete(&id).await.unwrap();
     assert!(processes(&nap).is_empty());
     assert_eq!(processes(&others).len(), 3);
@@ -284,7 +296,7 @@ fn dropping_the_last_handle_leaves_nothing_also_without_a_runtime() {
     runtime.block_on(async {
         for nap in &naps {
             let id = session(&provider).await;
-            output(&provider, &id, &stay(nap)).await;
+            stay(&provider, &id, nap).await;
         }
     });
     let other = provider.clone();
@@ -302,7 +314,7 @@ async fn a_closed_provider_has_nothing_and_makes_nothing() {
     let provider = place.provider();
     let id = session(&provider).await;
     let nap = nap();
-    output(&provider, &id, &stay(&nap)).await;
+    stay(&provider, &id, &nap).await;
     session(&provider).await;
     provider.close().await.unwrap();
     assert!(provider.is_empty() && place.is_empty());
@@ -311,6 +323,58 @@ async fn a_closed_provider_has_nothing_and_makes_nothing() {
     is(SessionErrorKind::Unavailable, &error);
     assert!(provider.delete(&id).await.unwrap().already_gone);
     provider.close().await.unwrap();
+}
+
+/// Its tasks are dropped wherever they are, and the provider with them.
+#[test]
+fn a_runtime_that_ends_takes_everything_along() {
+    let place = Place::new();
+    let nap = nap();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let provider = place.builder().idle_timeout(MS * 100_000).build().unwrap();
+        let (id, other) = (session(&provider).await, session(&provider).await);
+        stay(&provider, &id, &nap).await;
+        let command = format!("trap '' TERM; sleep {nap}; true").as_str().into();
+        let running = provider.clone();
+        tokio::spawn(async move { running.run(&id, &command).await });
+        until("the command", || sleepers(&nap) == 4).await;
+        tokio::spawn(async move { provider.delete(&other).await });
+    });
+    drop(runtime);
+    assert!(place.is_empty());
+    assert!(processes(&nap).is_empty());
+}
+
+/// Who is not root cannot remove what root has put into it.
+#[test]
+fn a_leftover_that_cannot_be_removed_does_not_keep_the_others() {
+    let name = "a_leftover_that_cannot_be_removed_does_not_keep_the_others";
+    if rustix::process::geteuid().is_root() {
+        let place = tempfile::tempdir().unwrap();
+        let own = |path: &Path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY));
+        own(place.path()).unwrap();
+        for number in 0..10 {
+            let left = place.path().join(format!("mainstay-sessions-{number}"));
+            fs::create_dir(&left).unwrap();
+            own(&left).unwrap();
+            fs::create_dir(left.join("in")).unwrap();
+            if number % 5 != 4 {
+                own(&left.join("in")).unwrap();
+            }
+            fs::write(left.join("in/file"), "").unwrap();
+        }
+        let mut again = this_test(name);
+        again.uid(NOBODY).gid(NOBODY).env("TMPDIR", place.path());
+        assert!(again.status().unwrap().success());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+    } else if std::env::temp_dir().join("mainstay-sessions-4").exists() {
+        runtime().block_on(async {
+            let provider = EmbeddedProvider::builder().build().unwrap();
+            let error = provider.remove_leftovers().await.unwrap_err();
+            is(SessionErrorKind::Denied, &error);
+        });
+    }
 }
 
 /// Every call is dropped after each number of polls, many times over.
@@ -450,7 +514,7 @@ fn be_killed(root: &str) {
         let provider = EmbeddedProvider::builder().root(root).build().unwrap();
         let id = session(&provider).await;
         let nap = nap();
-        output(&provider, &id, &stay(&nap)).await;
+        stay(&provider, &id, &nap).await;
         let line = format!("sleep {nap}").as_str().into();
         let told = async {
             until("all", || processes(&nap).len() == 4).await;

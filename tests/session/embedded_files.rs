@@ -278,6 +278,21 @@ async fn only_so_much_goes_through_one_call() {
 }
 
 #[tokio::test]
+async fn the_largest_limits_let_everything_through() {
+    let place = Place::new();
+    let builder = place.builder().file_limit(u64::MAX).max_entries(usize::MAX);
+    let builder = builder.output_limit(usize::MAX).time_limit(Duration::MAX);
+    let builder = builder.grace(Duration::MAX).command_queue(usize::MAX);
+    let builder = builder.idle_timeout(Duration::MAX).file_queue(usize::MAX);
+    let provider = builder.max_sessions(usize::MAX).build().unwrap();
+    let id = session(&provider).await;
+    write(&provider, &id, "a", b"whole").await.unwrap();
+    assert_eq!(read(&provider, &id, "a").await.unwrap(), b"whole");
+    assert_eq!(output(&provider, &id, "cat a").await, "whole");
+    assert_eq!(provider.list_directory(&id, "/").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_file_is_where_a_command_and_a_call_both_find_it() {
     let place = Place::new();
     let provider = place.provider();

@@ -17,7 +17,13 @@ fn example() -> PathBuf {
     let example = target.join("examples/sessions");
     if !example.exists() {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap());
-        build.args(["build", "--example", "sessions", "--features", "session"]);
+        build.args([
+            "build",
+            "--example",
+            "sessions",
+            "--features",
+            "session,signal",
+        ]);
         if target.ends_with("release") {
             build.arg("--release");
         }
@@ -57,7 +63,7 @@ fn processes(directory: &Path) -> usize {
 
 fn assert_nothing_left(directory: &Path, text: &str) {
     assert!(text.contains(", 0 left\n"), "{text}");
-    assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0, "{text}");
+    assert_eq!(entries(directory), 0, "{text}");
     assert_eq!(processes(directory), 0, "{text}");
 }
 
@@ -101,9 +107,44 @@ fn the_example_leaves_nothing_after_ctrl_c_in_the_middle() {
     });
     let output = end(child);
     let text = reading.join().unwrap();
-    // With the feature `signal` the status is the usual one of ctrl-c.
-    assert!(matches!(output.status.code(), Some(0 | 130)), "{text}");
+    assert_eq!(output.status.code(), Some(130), "{text}");
     assert!(text.contains("\ninterrupted after"), "{text}");
     assert!(!text.contains("200/200"), "{text}");
     assert_nothing_left(directory.path(), &text);
+}
+
+/// As `| head` does it.
+#[test]
+fn the_example_goes_on_when_nobody_reads_what_it_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start(directory.path());
+    let mut line = String::new();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    lines.read_line(&mut line).unwrap();
+    drop(lines);
+    assert_eq!(end(child).status.code(), Some(0));
+    assert_nothing_left(directory.path(), ", 0 left\n");
+}
+
+/// As a second ctrl-c does it: nothing can be done then, but later.
+#[test]
+fn the_example_takes_away_what_one_that_was_killed_has_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start(directory.path());
+    let since = Instant::now();
+    while processes(directory.path()) == 0 || entries(directory.path()) == 0 {
+        assert!(since.elapsed() < BOUND, "no session comes");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(entries(directory.path()), 1);
+    let output = end(start(directory.path()));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("removed what 1 run"), "{text}");
+    assert_nothing_left(directory.path(), &text);
+}
+
+fn entries(directory: &Path) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
 }

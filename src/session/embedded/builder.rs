@@ -1,6 +1,7 @@
 //! Settings of the embedded provider, and their checks.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub struct EmbeddedBuilder {
 }
 
 /// What a provider is told.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Settings {
     /// `None`: where the system has its temporary files.
     pub(super) root: Option<PathBuf>,
@@ -183,6 +184,26 @@ impl EmbeddedBuilder {
             .build()?;
         settings.bulkhead()?;
         Ok(EmbeddedProvider::new(settings, files, housekeeping))
+    }
+}
+
+/// Without the values of the environment, which may be secret.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("root", &self.root)
+            .field("max_sessions", &self.max_sessions)
+            .field("commands", &self.commands)
+            .field("command_queue", &self.command_queue)
+            .field("time_limit", &self.time_limit)
+            .field("grace", &self.grace)
+            .field("output_limit", &self.output_limit)
+            .field("file_limit", &self.file_limit)
+            .field("max_entries", &self.max_entries)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("path", &self.path)
+            .field("environment", &self.environment.keys())
+            .finish()
     }
 }
 

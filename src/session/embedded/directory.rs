@@ -84,6 +84,10 @@ impl Root {
         }))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Removes it and kills what still runs in it. It can be called again.
     pub(super) fn clear(&self) -> io::Result<()> {
         clear(&self.name, &self.path, &self.dir)
@@ -110,9 +114,9 @@ fn clear(name: &str, path: &Path, dir: &Dir) -> io::Result<()> {
     };
     let mut result = Ok(());
     for _ in 0..TRIES {
-        leftover::kill(mark);
+        let killed = leftover::kill(mark);
         empty(dir)?;
-        result = unless_gone(fs::remove_dir(path));
+        result = killed.and_then(|_left| unless_gone(fs::remove_dir(path)));
         if result.is_ok() {
             break;
         }
@@ -120,19 +124,21 @@ fn clear(name: &str, path: &Path, dir: &Dir) -> io::Result<()> {
     result
 }
 
-/// Removes the roots in `parent` whose providers are dead. How many.
+/// Removes the roots in `parent` whose providers are dead. How many; or, after all were tried,
+/// what went wrong first.
 pub(super) fn remove_leftovers(parent: &Path) -> io::Result<usize> {
-    let mut removed = 0;
+    let mut removed = Ok(0);
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
             continue;
         };
         if name.starts_with(PREFIX) {
-            removed += usize::from(remove_leftover(&name, &entry.path())?);
+            let one = remove_leftover(&name, &entry.path());
+            removed = removed.and_then(|all: usize| Ok(all + usize::from(one?)));
         }
     }
-    Ok(removed)
+    removed
 }
 
 fn remove_leftover(name: &str, path: &Path) -> io::Result<bool> {
@@ -209,7 +215,7 @@ impl Home {
     }
 
     /// Kills what still runs in it. How many are left.
-    pub(super) fn kill(&self) -> usize {
+    pub(super) fn kill(&self) -> io::Result<usize> {
         leftover::kill(Mark {
             root: &self.root.name,
             session: Some(&self.name),

@@ -28,7 +28,7 @@ fn is_escape(error: &io::Error) -> bool {
     denied && error.raw_os_error().is_none()
 }
 
-fn kind(error: &io::Error) -> SessionErrorKind {
+pub(super) fn kind(error: &io::Error) -> SessionErrorKind {
     if is_escape(error) {
         return SessionErrorKind::Invalid;
     }

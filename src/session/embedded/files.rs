@@ -44,7 +44,11 @@ impl Files<'_> {
         if wanted.min(rest) > self.limit {
             return Err(self.too_much(path, wanted.min(rest)));
         }
-        let read = read_at(&mut file, range.offset, wanted.min(self.limit + 1));
+        let read = read_at(
+            &mut file,
+            range.offset,
+            wanted.min(self.limit.saturating_add(1)),
+        );
         let read = read.map_err(|error| fault::io(path, error))?;
         if read.len() as u64 > self.limit {
             // It grows, or has no size of its own.
@@ -312,5 +316,54 @@ impl Drop for Spare<'_> {
     fn drop(&mut self) {
         // Gone, if all went well.
         let _ = self.spool.remove_file(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cap_std::ambient_authority;
+
+    use super::*;
+
+    /// As if what was looked at had been swapped for a link before it is used: every use alone
+    /// keeps inside, so that there is no moment in between that counts.
+    #[test]
+    fn nothing_that_was_looked_at_before_is_what_keeps_a_path_inside() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for name in ["in", "out", "spool"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        std::fs::write(at("out/x"), "secret").unwrap();
+        std::os::unix::fs::symlink(at("out"), at("in/link")).unwrap();
+        std::os::unix::fs::symlink("../out/x", at("in/file")).unwrap();
+        let dir = |name| Dir::open_ambient_dir(at(name), ambient_authority()).unwrap();
+        let (inside, spool) = (dir("in"), dir("spool"));
+        let spare = Spare::new(&spool);
+        spare.make().unwrap();
+        let opened = |path: &str, options: &mut OpenOptions| {
+            open(&inside, Path::new(path), options).map(drop)
+        };
+        let mut errors = vec![
+            inside.rename("link/x", &inside, "mine"),
+            spool.rename(&spare.name, &inside, "link/x"),
+            spool.rename(&spare.name, &inside, "link/new"),
+            inside.rename("link/x", &spool, "mine"),
+            inside.remove_file("link/x"),
+            inside.create_dir_all("link/new"),
+            inside.read_dir("link").map(drop),
+            inside.canonicalize("link").map(drop),
+        ];
+        for path in ["file", "link/x"] {
+            errors.push(opened(path, OpenOptions::new().read(true)));
+            errors.push(opened(path, OpenOptions::new().append(true)));
+            errors.push(opened(path, OpenOptions::new().append(true).create(true)));
+        }
+        for (number, result) in errors.into_iter().enumerate() {
+            let error = fault::io("it", result.unwrap_err());
+            assert_eq!(error.kind(), SessionErrorKind::Invalid, "{number}: {error}");
+        }
+        assert_eq!(std::fs::read(at("out/x")).unwrap(), b"secret");
+        assert_eq!(std::fs::read_dir(at("out")).unwrap().count(), 1);
     }
 }

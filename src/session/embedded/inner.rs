@@ -78,6 +78,10 @@ impl Inner {
 
     fn root(&self) -> Result<Arc<Root>, SessionError> {
         let mut root = lock(&self.root);
+        // Under the lock: either `clear` finds what is made here, or this finds it closed.
+        if self.sessions().is_closed() {
+            return Err(no_seat(self, NoSeat::Closed));
+        }
         if let Some(root) = &*root {
             return Ok(Arc::clone(root));
         }
@@ -109,8 +113,9 @@ impl Inner {
 
     fn make(&self) -> Result<Arc<Live>, SessionError> {
         let id = SessionId::new(format!("s-{:016x}", fastrand::u64(..)));
-        let home = Home::make(self.root()?, id.as_str());
-        let home = home.map_err(|error| fault::io(id.as_str(), error))?;
+        let root = self.root()?;
+        let home = Home::make(Arc::clone(&root), id.as_str());
+        let home = home.map_err(|error| no_root(root.path(), error))?;
         let commands = self.settings.bulkhead();
         let commands = commands
             .map_err(|error| SessionError::new(SessionErrorKind::Invalid, error.to_string()))?;
@@ -128,12 +133,17 @@ impl Inner {
             Deletion::Gone => Ok(None),
             Deletion::Join(live) => Ok(Some(live)),
             Deletion::Begin(live) => {
-                live.begin();
-                let ending = Ending::new(Arc::clone(self), Arc::clone(&live));
-                runtime.spawn(ending.run());
+                self.delete(&runtime, &live);
                 Ok(Some(live))
             }
         }
+    }
+
+    /// Deletes what the table says is being deleted.
+    fn delete(self: &Arc<Self>, runtime: &Handle, live: &Arc<Live>) {
+        live.begin();
+        let ending = Ending::new(Arc::clone(self), Arc::clone(live));
+        runtime.spawn(ending.run());
     }
 
     /// Lets no session be made any more, deletes all, and removes the root.
@@ -201,10 +211,10 @@ async fn delete_idle(inner: Weak<Inner>, span: Duration) {
         let Some(inner) = inner.upgrade() else {
             return;
         };
-        let (due, next) = inner.sessions().idle(span, now());
-        for id in due {
+        let (due, next) = inner.sessions().begin_delete_idle(span, now());
+        for live in due {
             // It is the table's when it fails: the next deletion tries again.
-            let _ = inner.start_delete(&id);
+            inner.delete(&Handle::current(), &live);
         }
         drop(inner);
         sleep_until(next).await;
@@ -247,10 +257,14 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// That is never the caller's doing.
-fn no_root(parent: &Path, error: io::Error) -> SessionError {
-    let text = format!("{}: {error}", parent.display());
-    SessionError::new(SessionErrorKind::Local, text)
+/// That is never the caller's doing: at most it is a matter of time.
+fn no_root(path: &Path, error: io::Error) -> SessionError {
+    let text = format!("{}: {error}", path.display());
+    let kind = match fault::kind(&error) {
+        SessionErrorKind::Unavailable => SessionErrorKind::Unavailable,
+        _ => SessionErrorKind::Local,
+    };
+    SessionError::new(kind, text)
         .with_effect(Effect::None)
         .with_source(error)
 }

@@ -46,18 +46,19 @@ pub(super) use linux::kill;
 
 /// Elsewhere nobody says what a stranger's environment is: what has left its group stays.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn kill(mark: Mark<'_>) -> usize {
+pub(super) fn kill(mark: Mark<'_>) -> std::io::Result<usize> {
     let _ = mark.is_in(&[]);
-    0
+    Ok(0)
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs::{self, File};
-    use std::io::Read;
+    use std::io::{self, Read};
     use std::os::fd::OwnedFd;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::Errno;
     use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
     use super::Mark;
@@ -69,15 +70,19 @@ mod linux {
         tv_sec: 0,
         tv_nsec: 200_000_000,
     };
+    /// How many are killed in a round: each takes a descriptor.
+    const AT_ONCE: usize = 256;
     /// More than any system lets an environment be.
     const LARGEST: u64 = 8 << 20;
 
     /// Kills all with this mark, and waits until they are dead. How many are left.
-    pub(in super::super) fn kill(mark: Mark<'_>) -> usize {
+    ///
+    /// An error says that it could not look at all of them: there may be more.
+    pub(in super::super) fn kill(mark: Mark<'_>) -> io::Result<usize> {
         for _ in 0..ROUNDS {
-            let found = find(mark);
+            let found = find(mark)?;
             if found.is_empty() {
-                return 0;
+                return Ok(0);
             }
             for process in &found {
                 // It may be dead already.
@@ -85,36 +90,77 @@ mod linux {
             }
             wait(&found);
         }
-        find(mark).len()
+        Ok(find(mark)?.len())
     }
 
-    fn find(mark: Mark<'_>) -> Vec<OwnedFd> {
-        let Ok(all) = fs::read_dir("/proc") else {
-            return Vec::new();
-        };
-        all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(Pid::from_raw)
-            .filter(|pid| *pid != getpid())
-            .filter_map(|pid| marked(pid, mark))
-            .collect()
+    /// Some of those with this mark; none only if there is none.
+    fn find(mark: Mark<'_>) -> io::Result<Vec<OwnedFd>> {
+        let mut found = Vec::new();
+        if !numbers_are_ours() {
+            return Ok(found);
+        }
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let pid = name.to_str().and_then(|name| name.parse().ok());
+            let Some(pid) = pid.and_then(Pid::from_raw).filter(|pid| *pid != getpid()) else {
+                continue;
+            };
+            match marked(pid, mark) {
+                Ok(process) => found.extend(process),
+                // Once these are dead, the next round sees further.
+                Err(_) if !found.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+            if found.len() >= AT_ONCE {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether there is a `/proc` here, and its numbers mean the same processes to us: it may be
+    /// that of another namespace, and then a number there is a stranger's here.
+    fn numbers_are_ours() -> bool {
+        let own = fs::read_link("/proc/self");
+        let own = own.ok().and_then(|own| own.to_str()?.parse().ok());
+        own == Some(getpid().as_raw_nonzero().get())
     }
 
     /// The descriptor comes first: what is read then belongs to that process, or to nobody whom
     /// the descriptor's signals could reach.
-    fn marked(pid: Pid, mark: Mark<'_>) -> Option<OwnedFd> {
-        if !mark.is_in(&environment(pid)?) {
-            return None;
+    fn marked(pid: Pid, mark: Mark<'_>) -> io::Result<Option<OwnedFd>> {
+        let carries = || io::Result::Ok(environment(pid)?.is_some_and(|own| mark.is_in(&own)));
+        // Most do not, and need no descriptor.
+        if !carries()? {
+            return Ok(None);
         }
-        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        mark.is_in(&environment(pid)?).then_some(process)
+        let process = pidfd_open(pid, PidfdFlags::empty());
+        let process = unless_foreign(process.map_err(Into::into))?;
+        Ok(if carries()? { process } else { None })
     }
 
     /// Empty for one that is dead and not reaped.
-    fn environment(pid: Pid) -> Option<Vec<u8>> {
-        let file = File::open(format!("/proc/{}/environ", pid.as_raw_nonzero())).ok()?;
-        let mut bytes = Vec::new();
-        file.take(LARGEST).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
+    fn environment(pid: Pid) -> io::Result<Option<Vec<u8>>> {
+        let read = || {
+            let file = File::open(format!("/proc/{}/environ", pid.as_raw_nonzero()))?;
+            let mut bytes = Vec::new();
+            file.take(LARGEST).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        unless_foreign(read())
+    }
+
+    /// None of one that is gone, or that is not for us to look at. Only what we lack ourselves
+    /// is an error: it says nothing of the process.
+    pub(super) fn unless_foreign<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+        const LACKING: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(errno) if LACKING.contains(&errno) => Err(error),
+                _ => Ok(None),
+            },
+        }
     }
 
     /// Until all are dead, or the round is over.
@@ -156,6 +202,20 @@ mod tests {
         assert!(!one(None).is_in(format!("ECHO={VARIABLE}={value}\0").as_bytes()));
         assert!(!one(None).is_in(b""));
         assert!(!one(None).is_in(b"\xff\0=\0"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_is_gone_is_nobody_and_a_lack_of_descriptors_is_an_error() {
+        use rustix::io::Errno;
+        for errno in [Errno::NOENT, Errno::SRCH, Errno::ACCESS, Errno::IO] {
+            let nobody = linux::unless_foreign::<()>(Err(errno.into()));
+            assert!(nobody.unwrap().is_none(), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            let error = linux::unless_foreign::<()>(Err(errno.into())).unwrap_err();
+            assert_eq!(Errno::from_io_error(&error), Some(errno));
+        }
     }
 
     #[test]

@@ -75,13 +75,13 @@ impl Live {
 
     /// Kills what is left behind and removes the directory. On a thread that may block.
     pub(super) fn clear(&self) -> Result<(), SessionError> {
-        let left = self.home.kill();
+        let failed = |error| fault::io(self.id.as_str(), error).with_effect(Effect::Partial);
+        let left = self.home.kill().map_err(failed)?;
         if left > 0 {
             let text = format!("{left} processes of session {} do not die", self.id);
             return Err(partly(text));
         }
-        let removed = self.home.remove();
-        removed.map_err(|error| fault::io(self.id.as_str(), error).with_effect(Effect::Partial))
+        self.home.remove().map_err(failed)
     }
 
     /// Somebody begins to delete it.

@@ -323,7 +323,8 @@ impl EmbeddedProvider {
     ///
     /// # Errors
     ///
-    /// [`Local`](SessionErrorKind::Local) and the like, for the first that could not be removed.
+    /// [`Local`](SessionErrorKind::Local) and the like, for the first that could not be removed;
+    /// the others are removed all the same.
     ///
     /// # Cancel safety
     ///

@@ -129,6 +129,10 @@ impl<T: Clone> Table<T> {
         self.rows.values().map(|row| row.id.clone()).collect()
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
@@ -221,16 +225,17 @@ impl<T: Clone> Table<T> {
         Page { rows, next, total }
     }
 
-    /// Those that nobody has used for `span`; and when the next one will have been idle so
-    /// long, if nothing happens.
-    pub(super) fn idle(&self, span: Duration, now: Instant) -> (Vec<SessionId>, Instant) {
+    /// Begins to delete those that nobody has used for `span`, so that nobody begins to use
+    /// them meanwhile; and when the next one will have been idle so long, if nothing happens.
+    pub(super) fn begin_delete_idle(&mut self, span: Duration, now: Instant) -> (Vec<T>, Instant) {
         let mut due = Vec::new();
         let mut next = now.saturating_add(span);
-        let idle = |row: &&Row<T>| row.phase == Phase::Running && row.busy == 0;
-        for row in self.rows.values().filter(idle) {
+        let idle = |row: &&mut Row<T>| row.phase == Phase::Running && row.busy == 0;
+        for row in self.rows.values_mut().filter(idle) {
             let until = row.since.saturating_add(span);
             if until <= now {
-                due.push(row.id.clone());
+                row.phase = Phase::Deleting;
+                due.push(row.behind.clone());
             } else {
                 next = next.min(until);
             }

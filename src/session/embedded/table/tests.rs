@@ -64,16 +64,25 @@ fn only_what_nobody_uses_is_idle() {
     let now = start();
     let (a, b) = (seated(&mut table, "a", now), seated(&mut table, "b", now));
     table.begin(&b);
-    assert_eq!(table.idle(3 * S, now), (vec![], now.saturating_add(3 * S)));
+    let idle = |table: &mut Table<u32>, span, now| table.begin_delete_idle(span, now);
+    assert_eq!(
+        idle(&mut table, 3 * S, now),
+        (vec![], now.saturating_add(3 * S))
+    );
     let later = now.saturating_add(3 * S);
-    assert_eq!(table.idle(3 * S, later).0, std::slice::from_ref(&a));
-    table.begin_delete(&a);
+    assert_eq!(idle(&mut table, 3 * S, later).0, [0]);
+    // Who comes now comes too late: it is decided.
+    assert_eq!(table.begin(&a), None);
+    assert_eq!(table.begin_delete(&a), Deletion::Join(0));
     table.end(&b, later);
     assert_eq!(
-        table.idle(3 * S, later),
+        idle(&mut table, 3 * S, later),
         (vec![], later.saturating_add(3 * S))
     );
-    assert_eq!(table.idle(2 * S, later).1, later.saturating_add(2 * S));
+    assert_eq!(
+        idle(&mut table, 2 * S, later).1,
+        later.saturating_add(2 * S)
+    );
 }
 
 proptest! {
