@@ -437,3 +437,20 @@ async fn settings_that_make_no_sense_are_refused() {
         ]
     );
 }
+
+/// Programs that want to be repeatable seed their random numbers: each would have the same.
+#[tokio::test]
+async fn processes_that_seed_alike_are_not_taken_for_one() {
+    let server = RedisServer::start();
+    let process = || {
+        fastrand::seed(7);
+        bulkhead(&server, 2, 10 * SECOND)
+    };
+    let (one, other) = (process(), process());
+    let held = one.acquire(1).await.unwrap();
+    let also = other.acquire(1).await.unwrap();
+    assert_eq!(leases(&server), ":2");
+    drop(held);
+    eventually("one is given back", || leases(&server) == ":1").await;
+    drop(also);
+}
