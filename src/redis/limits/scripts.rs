@@ -1,7 +1,8 @@
 //! The two scripts, and what the settings around them have in common.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::redis::Script;
@@ -30,6 +31,7 @@ pub(super) fn take(client: RedisClient, keys: Vec<String>) -> Box<dyn Source> {
         client,
         script,
         keys,
+        unanswered: Arc::default(),
     })
 }
 
@@ -41,6 +43,7 @@ pub(super) fn lease(client: RedisClient, keys: Vec<String>) -> Box<dyn Source> {
         client,
         script,
         keys,
+        unanswered: Arc::default(),
     })
 }
 
@@ -59,19 +62,35 @@ struct Scripted {
     client: RedisClient,
     script: &'static Script,
     keys: Vec<String>,
+    /// Whether the last question was dropped without an answer.
+    unanswered: Arc<AtomicBool>,
 }
 
 impl Source for Scripted {
-    fn ask(&self, args: Vec<String>) -> Asked {
+    fn ask(&self, args: Vec<String>, within: Duration) -> Asked {
         let (client, script) = (self.client.clone(), self.script);
         let keys = self.keys.clone();
+        let unanswered = Arc::clone(&self.unanswered);
         Box::pin(async move {
+            // Relaxed: one question is under way at a time.
+            let again = unanswered.swap(true, Ordering::Relaxed);
             let request = client.script_request(script, &keys, &args);
-            request
-                .fetch::<Vec<i64>>()
-                .await
-                .map_err(|error| failure(&error))
+            let answer = request.within(limit(within, again)).fetch().await;
+            unanswered.store(false, Ordering::Relaxed);
+            answer.map_err(|error| failure(&error))
         })
+    }
+}
+
+/// The client's own limit, which is never what ends a question: that is `within`. But one that
+/// is dropped after half of this limit without a sound gives up its connection. The first one
+/// does not: a server that has only paused hears on the same connection, in order, of what was
+/// asked and that it is given back.
+fn limit(within: Duration, again: bool) -> Duration {
+    if again {
+        within.saturating_add(within / 2)
+    } else {
+        within.saturating_mul(4)
     }
 }
 

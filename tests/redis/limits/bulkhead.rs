@@ -454,3 +454,38 @@ async fn processes_that_seed_alike_are_not_taken_for_one() {
     eventually("one is given back", || leases(&server) == ":1").await;
     drop(also);
 }
+
+/// Trap 24: a runtime of one thread runs nothing while nobody is in its `block_on`.
+#[test]
+fn a_runtime_that_stands_still_holds_up_no_other() {
+    let server = RedisServer::start();
+    let shared = bulkhead(&server, 2, 10 * SECOND);
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let (still, other) = (runtime(), runtime());
+    let held = still.block_on(shared.acquire(1)).unwrap();
+    let begun = Instant::now();
+    let next = other.block_on(async {
+        // The connection stands still too: until there is another, Redis is away.
+        let next = async {
+            loop {
+                match shared.acquire(1).await {
+                    Ok(permit) => break permit,
+                    Err(refusal) => assert!(is_away(refusal), "{refusal}"),
+                }
+                tokio::time::sleep(20 * MILLI).await;
+            }
+        };
+        tokio::time::timeout(15 * SECOND, next)
+            .await
+            .expect("it hangs")
+    });
+    assert!(begun.elapsed() < 10 * SECOND && !held.is_lost());
+    // Whoever runs again finds its place taken, and nothing is lost.
+    still.block_on(async { tokio::time::sleep(50 * MILLI).await });
+    drop((held, next));
+    let all = other.block_on(shared.acquire(2)).unwrap();
+    assert!(!all.is_lost());
+}

@@ -307,11 +307,16 @@ impl<W> State<W> {
         news.push((waiter.whom, answer));
     }
 
-    /// The task is gone, and with it the answer to what it asked: whoever waits is let go of.
+    /// What it may have taken stays taken. Whoever waits is asked for again.
+    pub(super) fn forget_question(&mut self) {
+        self.asked.clear();
+        self.due = None;
+        self.presence.given_up();
+    }
+
+    /// The task is gone: whoever waits is let go of.
     pub(super) fn stopped(&mut self) -> Vec<W> {
         (self.claimed, self.due) = (false, None);
-        self.asked.clear();
-        self.presence.given_up();
         self.line.drain(..).map(|waiter| waiter.whom).collect()
     }
 

@@ -344,7 +344,7 @@ impl<W, L: Clone> State<W, L> {
             name,
             weight,
         } = each;
-        let until = sent.saturating_add(self.leases.length());
+        let until = self.leases.ends(sent);
         let place = self.place(id).filter(|_| until > now);
         let Some(waiter) = place.and_then(|place| self.line.remove(place)) else {
             return self
@@ -408,13 +408,18 @@ impl<W, L: Clone> State<W, L> {
         }
     }
 
-    /// The task is gone, and with it the answer to what it asked: whoever waits is let go of.
-    pub(super) fn stopped(&mut self, now: Instant, news: &mut News<W, L>) {
+    /// What it may have got is given back. Whoever waits is asked for again.
+    pub(super) fn forget_question(&mut self, now: Instant) {
         if let Some(asked) = self.asked.take() {
             self.unanswered(asked, now);
         }
-        (self.claimed, self.poll_at) = (false, None);
+        self.poll_at = None;
         self.presence.given_up();
+    }
+
+    /// The task is gone: whoever waits is let go of.
+    pub(super) fn stopped(&mut self, news: &mut News<W, L>) {
+        (self.claimed, self.poll_at) = (false, None);
         news.left
             .extend(self.line.drain(..).map(|waiter| waiter.whom));
     }
