@@ -17,6 +17,7 @@ use std::hash::{BuildHasher, Hasher};
 
 mod away;
 mod driver;
+mod line;
 mod quota;
 mod rate;
 mod scripts;

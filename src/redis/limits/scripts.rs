@@ -16,8 +16,9 @@ use crate::redis::RedisClient;
 pub(super) const ASK_WITHIN: Duration = Duration::from_millis(500);
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// What a call is told while Redis is away.
-pub(super) const AWAY: Refusal = Refusal::other("redis is away, which keeps the shared limit");
+/// What a call is told while Redis is away, or does not take the script.
+pub(super) const AWAY: Refusal =
+    Refusal::other("redis, which keeps the shared limit, gives no answer that can be used");
 
 /// Each script begins with the clock, so that tests can give it one of their own.
 const TAKE: &str = concat!(include_str!("clock.lua"), include_str!("rate/take.lua"));

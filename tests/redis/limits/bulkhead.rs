@@ -489,3 +489,36 @@ fn a_runtime_that_stands_still_holds_up_no_other() {
     let all = other.block_on(shared.acquire(2)).unwrap();
     assert!(!all.is_lost());
 }
+
+/// They are gates as the local ones are: a pipeline of them is a tower layer.
+#[cfg(feature = "tower")]
+#[tokio::test]
+async fn a_pipeline_of_shared_limits_is_a_tower_layer() {
+    use tower::{ServiceBuilder, ServiceExt};
+
+    let server = Arc::new(RedisServer::start());
+    let rate = super::limiter(&server, 2, 60 * SECOND, 2);
+    let slots = bulkhead(&server, 1, 10 * SECOND);
+    let pipeline = Pipeline::builder("served")
+        .policy(rate.clone())
+        .policy(slots.clone())
+        .build()
+        .unwrap();
+    let seen = Arc::clone(&server);
+    let inner = tower::service_fn(move |(): ()| {
+        let seen = leases(&seen);
+        async move { Ok::<_, Infallible>(seen) }
+    });
+    let service = ServiceBuilder::new().layer(pipeline.layer()).service(inner);
+    for _ in 0..2 {
+        assert_eq!(service.clone().oneshot(()).await.unwrap(), ":1");
+    }
+    // The third is one too many for the rate.
+    let refused = service.oneshot(()).await.unwrap_err();
+    assert!(matches!(
+        refused.refusal(),
+        Some(Refusal::RateLimited { .. })
+    ));
+    assert_eq!((rate.snapshot().granted, slots.snapshot().granted), (2, 2));
+    eventually("all is given back", || leases(&server) == NONE).await;
+}

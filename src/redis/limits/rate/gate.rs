@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::state::{Answer, Entered};
+use super::state::Answer;
 use super::{SharedRateLimiter, WhenAway};
 use crate::error::Refusal;
 use crate::policy::{self, Admission, CallContext, End, Gate, Judge};
 use crate::rate_limit::{RateLimiter, RateLimiterTicket, RateLimiterWait};
+use crate::redis::limits::line::Entered;
 use crate::redis::limits::scripts;
 use crate::time::{self, Instant, Timer};
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::leases::Life;
-use super::state::Entered;
 use super::{SharedBulkhead, SharedPermit, Told, WhenAway};
 use crate::bulkhead::{Bulkhead, BulkheadWait};
 use crate::error::Refusal;
 use crate::policy::{Admission, CallContext, End, Gate, Judge, Permit};
+use crate::redis::limits::line::Entered;
 use crate::redis::limits::scripts;
 use crate::time::{self, Instant, Timer};
 

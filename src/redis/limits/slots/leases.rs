@@ -78,7 +78,7 @@ impl<L: Clone> Leases<L> {
     /// When a lease ends for its holder that was asked for at `sent`: the server's begins later.
     /// A hundredth is left for a clock that runs slower here, and for a timer that is late.
     pub(super) fn ends(&self, sent: Instant) -> Instant {
-        sent.saturating_add(self.length - self.length / 100)
+        sent.saturating_add(self.length.saturating_sub(self.length / 100))
     }
 
     pub(super) fn hold(&mut self, serial: u64, lease: Lease, sent: Instant, whom: L) -> Life {

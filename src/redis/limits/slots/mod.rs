@@ -7,6 +7,7 @@ mod builder;
 mod gate;
 mod leases;
 mod permit;
+mod question;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::super::away::{Failure, Presence};
 use super::super::driver::Step;
+use super::super::line::Entered;
 use super::leases::Life;
-use super::state::{Answer, Entered, News, Settings, State};
+use super::state::{Answer, News, Settings, State};
 use crate::error::Refusal;
 use crate::time::Instant;
 
