@@ -172,10 +172,15 @@ async fn calls_that_are_dropped_at_any_time_leak_no_slot() {
         .poll_every(2 * MILLI)
         .build()
         .unwrap();
+    // How long an answer takes on this machine now: the calls live for up to a few of them.
+    drop(shared.acquire(1).await.unwrap());
+    let begun = Instant::now();
+    drop(shared.acquire(5).await.unwrap());
+    let unit = begun.elapsed().clamp(MILLI, SECOND);
     let mut calls = Vec::new();
     for nth in 0..400_u64 {
         let wait = shared.acquire(1 + (nth % 3) as u32);
-        let span = Duration::from_micros(nth * nth * 37 % 60_000);
+        let span = unit * (nth * nth * 37 % 60_000) as u32 / 1000;
         calls.push(tokio::spawn(async move {
             let _ = tokio::time::timeout(span, async {
                 let _permit = wait.await.unwrap();
@@ -190,7 +195,7 @@ async fn calls_that_are_dropped_at_any_time_leak_no_slot() {
     eventually("no lease is left", || leases(&server) == NONE).await;
     let seen = shared.snapshot();
     assert_eq!((seen.held, seen.queued, seen.returning), (0, 0, 0));
-    assert!(seen.granted > 0, "some were let in");
+    assert!(seen.granted > 2, "some were let in");
     drop(shared.try_acquire(5).await.unwrap());
     eventually("the last is given back", || leases(&server) == NONE).await;
 }
