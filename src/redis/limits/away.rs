@@ -33,7 +33,8 @@ pub enum WhenAway {
 impl WhenAway {
     /// Each process keeps to one part in so many of the limit, by a local limiter or bulkhead:
     /// of a limiter, the rate divided by it, and the burst; of a bulkhead, the slots. At least
-    /// one permit or slot each, so more processes than that exceed the whole.
+    /// one permit or slot each, so more processes than that exceed the whole. A call that needs
+    /// more than the part is refused by [`Refusal::TooLarge`](crate::Refusal::TooLarge).
     #[must_use]
     pub const fn local(one_in: u32) -> Self {
         Self::Local { one_in }

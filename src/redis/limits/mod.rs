@@ -12,8 +12,12 @@
 //! What is asked and what an answer means is decided in `rate::state` and `slots::state`;
 //! whether Redis is there, in `away`.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
 mod away;
 mod driver;
+mod line;
 mod quota;
 mod rate;
 mod scripts;
@@ -30,7 +34,9 @@ pub use slots::{
     SharedBulkheadWait, SharedPermit,
 };
 
-/// A name for the claims and leases of one limit in this process.
+/// A name for the claims and leases of one limit in this process. Two of one name would have
+/// each other's leases, so the randomness is the system's, which no program has seeded.
 fn process_name() -> String {
-    format!("{:016x}", fastrand::u64(..))
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
 }

@@ -1,7 +1,8 @@
 //! The two scripts, and what the settings around them have in common.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::redis::Script;
@@ -15,8 +16,9 @@ use crate::redis::RedisClient;
 pub(super) const ASK_WITHIN: Duration = Duration::from_millis(500);
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// What a call is told while Redis is away.
-pub(super) const AWAY: Refusal = Refusal::other("redis is away, which keeps the shared limit");
+/// What a call is told while Redis is away, or does not take the script.
+pub(super) const AWAY: Refusal =
+    Refusal::other("redis, which keeps the shared limit, gives no answer that can be used");
 
 /// Each script begins with the clock, so that tests can give it one of their own.
 const TAKE: &str = concat!(include_str!("clock.lua"), include_str!("rate/take.lua"));
@@ -30,6 +32,7 @@ pub(super) fn take(client: RedisClient, keys: Vec<String>) -> Box<dyn Source> {
         client,
         script,
         keys,
+        unanswered: Arc::default(),
     })
 }
 
@@ -41,6 +44,7 @@ pub(super) fn lease(client: RedisClient, keys: Vec<String>) -> Box<dyn Source> {
         client,
         script,
         keys,
+        unanswered: Arc::default(),
     })
 }
 
@@ -59,19 +63,35 @@ struct Scripted {
     client: RedisClient,
     script: &'static Script,
     keys: Vec<String>,
+    /// Whether the last question was dropped without an answer.
+    unanswered: Arc<AtomicBool>,
 }
 
 impl Source for Scripted {
-    fn ask(&self, args: Vec<String>) -> Asked {
+    fn ask(&self, args: Vec<String>, within: Duration) -> Asked {
         let (client, script) = (self.client.clone(), self.script);
         let keys = self.keys.clone();
+        let unanswered = Arc::clone(&self.unanswered);
         Box::pin(async move {
+            // Relaxed: one question is under way at a time.
+            let again = unanswered.swap(true, Ordering::Relaxed);
             let request = client.script_request(script, &keys, &args);
-            request
-                .fetch::<Vec<i64>>()
-                .await
-                .map_err(|error| failure(&error))
+            let answer = request.within(limit(within, again)).fetch().await;
+            unanswered.store(false, Ordering::Relaxed);
+            answer.map_err(|error| failure(&error))
         })
+    }
+}
+
+/// The client's own limit, which is never what ends a question: that is `within`. But one that
+/// is dropped after half of this limit without a sound gives up its connection. The first one
+/// does not: a server that has only paused hears on the same connection, in order, of what was
+/// asked and that it is given back.
+fn limit(within: Duration, again: bool) -> Duration {
+    if again {
+        within.saturating_add(within / 2)
+    } else {
+        within.saturating_mul(4)
     }
 }
 

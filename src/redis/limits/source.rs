@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use super::away::Failure;
 
@@ -16,5 +17,5 @@ pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Vec<i64>, Failure>> +
 ///
 /// A question that is dropped may have been put; its answer is thrown away.
 pub(super) trait Source: fmt::Debug + Send + Sync + 'static {
-    fn ask(&self, args: Vec<String>) -> Asked;
+    fn ask(&self, args: Vec<String>, within: Duration) -> Asked;
 }

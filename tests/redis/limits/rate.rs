@@ -449,3 +449,35 @@ async fn settings_that_make_no_sense_are_refused() {
         ]
     );
 }
+
+/// Trap 24: a runtime of one thread runs nothing while nobody is in its `block_on`.
+#[test]
+fn a_runtime_that_stands_still_holds_up_no_other() {
+    let server = RedisServer::start();
+    let shared = limiter(&server, 1, SECOND, 1);
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let (still, other) = (runtime(), runtime());
+    let mut waits = Box::pin(shared.acquire_within(1, 60 * SECOND));
+    still.block_on(async {
+        shared.try_acquire(1).await.unwrap();
+        // It asks, and is to ask again when the permits are there.
+        let asks = tokio::time::timeout(100 * MILLI, &mut waits).await;
+        assert!(asks.is_err());
+    });
+    let begun = Instant::now();
+    let taken = other.block_on(async {
+        loop {
+            match shared.acquire_within(1, 15 * SECOND).await {
+                Err(refusal) if is_away(refusal) && begun.elapsed() < 15 * SECOND => {
+                    tokio::time::sleep(20 * MILLI).await;
+                }
+                taken => break taken,
+            }
+        }
+    });
+    assert!(taken.is_ok(), "{taken:?}");
+    assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
+}

@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::state::{Answer, Entered};
+use super::state::Answer;
 use super::{SharedRateLimiter, WhenAway};
 use crate::error::Refusal;
 use crate::policy::{self, Admission, CallContext, End, Gate, Judge};
 use crate::rate_limit::{RateLimiter, RateLimiterTicket, RateLimiterWait};
+use crate::redis::limits::line::Entered;
 use crate::redis::limits::scripts;
 use crate::time::{self, Instant, Timer};
 
@@ -34,6 +35,7 @@ enum Stage {
         answer: oneshot::Receiver<Answer>,
         /// When not even an answer is to be expected any more.
         give_up: Instant,
+        look_at: Instant,
     },
     Local(RateLimiterWait),
     Ended,
@@ -151,6 +153,7 @@ impl SharedRateLimiter {
             id,
             answer,
             give_up,
+            look_at: self.driver.look_at(),
         };
         Poll::Ready(Ok(Go::On(stage)))
     }
@@ -165,6 +168,7 @@ impl SharedRateLimiter {
             id,
             answer,
             give_up,
+            look_at,
         } = &mut wait.stage
         else {
             return Poll::Pending;
@@ -183,7 +187,7 @@ impl SharedRateLimiter {
             }
             Poll::Ready(Ok(Answer::Away)) => self.begin_without(until, call),
             Poll::Ready(Err(_)) => Poll::Ready(Err(Refusal::NoRuntime)),
-            Poll::Pending => match wait.timer.poll_until(last, cx) {
+            Poll::Pending => match self.driver.poll_wait(&mut wait.timer, look_at, last, cx) {
                 Poll::Ready(()) => {
                     self.leave_line(*id);
                     Poll::Ready(Err(Refusal::rate_limited(std::time::Duration::ZERO)))

@@ -258,7 +258,11 @@ impl Brain for Asker {
         self.answered(now, answer, &mut news.answers);
     }
 
-    fn stopped(&mut self, _: Instant, news: &mut News) {
+    fn forget_question(&mut self, _: Instant) {
+        self.forget_question();
+    }
+
+    fn stopped(&mut self, news: &mut News) {
         news.left = self.stopped();
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::away::{Failure, Look, Next, Presence};
 use super::super::driver::Step;
+use super::super::line::{Entered, Tally};
 use super::super::quota::Quota;
 use crate::error::Refusal;
 use crate::time::Instant;
@@ -26,25 +27,6 @@ pub(super) enum Answer {
     Refused(Duration),
     /// Redis did not answer.
     Away,
-}
-
-/// What becomes of a call that asks.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Entered {
-    /// It needs nothing.
-    Free,
-    /// It will be answered; until then it has a place under this number.
-    Waits(u64),
-    Refused(Refusal),
-}
-
-/// How calls have been decided so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) granted: u64,
-    pub(super) refused: u64,
-    pub(super) questions: u64,
-    pub(super) failures: u64,
 }
 
 #[derive(Debug)]
@@ -307,11 +289,16 @@ impl<W> State<W> {
         news.push((waiter.whom, answer));
     }
 
-    /// The task is gone, and with it the answer to what it asked: whoever waits is let go of.
+    /// What it may have taken stays taken. Whoever waits is asked for again.
+    pub(super) fn forget_question(&mut self) {
+        self.asked.clear();
+        self.due = None;
+        self.presence.given_up();
+    }
+
+    /// The task is gone: whoever waits is let go of.
     pub(super) fn stopped(&mut self) -> Vec<W> {
         (self.claimed, self.due) = (false, None);
-        self.asked.clear();
-        self.presence.given_up();
         self.line.drain(..).map(|waiter| waiter.whom).collect()
     }
 

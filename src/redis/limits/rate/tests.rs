@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::super::away::{Failure, Presence};
 use super::super::driver::Step;
+use super::super::line::Entered;
 use super::super::quota::Quota;
-use super::state::{Answer, Entered, State};
+use super::state::{Answer, State};
 use crate::error::Refusal;
 use crate::time::Instant;
 

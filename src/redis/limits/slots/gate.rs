@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::leases::Life;
-use super::state::Entered;
 use super::{SharedBulkhead, SharedPermit, Told, WhenAway};
 use crate::bulkhead::{Bulkhead, BulkheadWait};
 use crate::error::Refusal;
 use crate::policy::{Admission, CallContext, End, Gate, Judge, Permit};
+use crate::redis::limits::line::Entered;
 use crate::redis::limits::scripts;
 use crate::time::{self, Instant, Timer};
 
@@ -37,6 +37,7 @@ enum Stage {
         answer: oneshot::Receiver<Told>,
         /// When the call has waited long enough, and not even an answer is to be expected.
         give_up: Instant,
+        look_at: Instant,
     },
     Local(BulkheadWait),
     Ended,
@@ -161,6 +162,7 @@ impl SharedBulkhead {
             id,
             answer,
             give_up,
+            look_at: self.driver.look_at(),
         }))
     }
 
@@ -175,6 +177,7 @@ impl SharedBulkhead {
             id,
             answer,
             give_up,
+            look_at,
         } = &mut wait.stage
         else {
             return Poll::Pending;
@@ -182,7 +185,11 @@ impl SharedBulkhead {
         let now = time::now();
         let last = call.deadline(now).min(*give_up);
         // One that comes as the deadline passes is given back: nothing is started then.
-        let late = last <= now || wait.timer.poll_until(last, cx).is_ready();
+        let late = last <= now
+            || self
+                .driver
+                .poll_wait(&mut wait.timer, look_at, last, cx)
+                .is_ready();
         if late {
             self.leave_line(*id);
             return full(now.since(since));

@@ -7,6 +7,7 @@ mod builder;
 mod gate;
 mod leases;
 mod permit;
+mod question;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -74,8 +75,8 @@ use state::{Answer, State};
 ///
 /// At every moment the leases that Redis knows of weigh at most `max_concurrent`, and a holder
 /// believes in its lease for no longer than Redis does: it counts from before it asked, and
-/// both clocks need only run equally fast. [`SharedPermit::lost`] says when it is over. Three
-/// things are beyond any client:
+/// stops a hundredth of the lease early, so the clocks need only run equally fast to within
+/// that. [`SharedPermit::lost`] says when it is over. Three things are beyond any client:
 ///
 /// - A server that comes back without its data knows of no lease. Each holder registers its own
 ///   again when it next renews it, after a third of the lease at most, with the token it had;
@@ -277,8 +278,12 @@ impl Brain for Asker {
         self.answered(now, answer, news);
     }
 
-    fn stopped(&mut self, now: Instant, news: &mut Self::News) {
-        self.stopped(now, news);
+    fn forget_question(&mut self, now: Instant) {
+        self.forget_question(now);
+    }
+
+    fn stopped(&mut self, news: &mut Self::News) {
+        self.stopped(news);
     }
 
     fn tell(news: Self::News, driver: &Arc<Driver<Self>>) {

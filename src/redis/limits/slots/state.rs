@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::super::away::{Failure, Look, Next, Presence};
 use super::super::driver::Step;
-use super::leases::{Lease, Leases, Life, Return};
+use super::super::line::{Entered, Tally};
+use super::leases::{Lease, Leases, Life};
+use super::question::{Asking, Question, Reply};
 use crate::error::Refusal;
 use crate::time::Instant;
 
@@ -32,25 +34,6 @@ pub(super) enum Answer<L> {
     Away,
 }
 
-/// What becomes of a call that asks.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Entered {
-    /// It needs nothing.
-    Free,
-    /// It will be answered; until then it has a place under this number.
-    Waits(u64),
-    Refused(Refusal),
-}
-
-/// How calls have been decided so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) granted: u64,
-    pub(super) refused: u64,
-    pub(super) questions: u64,
-    pub(super) failures: u64,
-}
-
 /// Settings that were checked.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -68,24 +51,6 @@ struct Waiter<W, L> {
     waits: bool,
     whom: W,
     life: L,
-}
-
-/// One who is asked for: who waits, and under which name he gets his lease.
-#[derive(Debug)]
-struct Asking {
-    id: u64,
-    serial: u64,
-    name: String,
-    weight: u32,
-}
-
-/// The question that is under way.
-#[derive(Debug)]
-struct Question {
-    sent: Instant,
-    returns: Vec<Return>,
-    renewals: Vec<u64>,
-    asking: Vec<Asking>,
 }
 
 #[derive(Debug)]
@@ -344,7 +309,7 @@ impl<W, L: Clone> State<W, L> {
             name,
             weight,
         } = each;
-        let until = sent.saturating_add(self.leases.length());
+        let until = self.leases.ends(sent);
         let place = self.place(id).filter(|_| until > now);
         let Some(waiter) = place.and_then(|place| self.line.remove(place)) else {
             return self
@@ -408,49 +373,19 @@ impl<W, L: Clone> State<W, L> {
         }
     }
 
-    /// The task is gone, and with it the answer to what it asked: whoever waits is let go of.
-    pub(super) fn stopped(&mut self, now: Instant, news: &mut News<W, L>) {
+    /// What it may have got is given back. Whoever waits is asked for again.
+    pub(super) fn forget_question(&mut self, now: Instant) {
         if let Some(asked) = self.asked.take() {
             self.unanswered(asked, now);
         }
-        (self.claimed, self.poll_at) = (false, None);
+        self.poll_at = None;
         self.presence.given_up();
+    }
+
+    /// The task is gone: whoever waits is let go of.
+    pub(super) fn stopped(&mut self, news: &mut News<W, L>) {
+        (self.claimed, self.poll_at) = (false, None);
         news.left
             .extend(self.line.drain(..).map(|waiter| waiter.whom));
-    }
-}
-
-/// What the script says.
-struct Reply<'a> {
-    used: u64,
-    claimed: bool,
-    renewals: &'a [i64],
-    tokens: &'a [i64],
-}
-
-impl<'a> Reply<'a> {
-    fn read(words: &'a [i64], asked: &Question) -> Result<Self, Failure> {
-        let [now, used, claimed @ (0 | 1), words @ ..] = words else {
-            return Err(Failure::Failed);
-        };
-        let (renewals, tokens) = words
-            .split_at_checked(asked.renewals.len())
-            .ok_or(Failure::Failed)?;
-        let claimed = *claimed == 1;
-        let (count, most) = (tokens.len(), asked.asking.len());
-        let fits = if claimed {
-            (1..=most).contains(&count)
-        } else {
-            count == most
-        };
-        if !fits || *now < 0 || *used < 0 || words.iter().any(|word| *word < 0) {
-            return Err(Failure::Failed);
-        }
-        Ok(Self {
-            used: used.unsigned_abs(),
-            claimed,
-            renewals,
-            tokens,
-        })
     }
 }

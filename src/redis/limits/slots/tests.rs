@@ -7,13 +7,16 @@ use proptest::prelude::*;
 
 use super::super::away::{Failure, Presence};
 use super::super::driver::Step;
+use super::super::line::Entered;
 use super::leases::Life;
-use super::state::{Answer, Entered, News, Settings, State};
+use super::state::{Answer, News, Settings, State};
 use crate::error::Refusal;
 use crate::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LEASE: u64 = 12_000;
+/// For its holder.
+const HELD: u64 = 11_880;
 
 fn at(millis: u64) -> Instant {
     Instant::from_nanos(millis * 1_000_000)
@@ -101,7 +104,7 @@ fn one_in() -> (TestState, u64) {
     else {
         panic!("{news:?}");
     };
-    assert_eq!(news.lives, [(1, Life::Until(at(LEASE)))]);
+    assert_eq!(news.lives, [(1, Life::Until(at(HELD)))]);
     (state, serial)
 }
 
@@ -160,9 +163,9 @@ fn a_lease_that_has_run_out_on_its_way_is_none() {
     let mut state = state();
     enter(&mut state, 1, 1);
     let first = asked(&mut state, 0).asked;
-    let news = answer(&mut state, LEASE, &[7, 1, 0, 99]);
+    let news = answer(&mut state, HELD, &[7, 1, 0, 99]);
     assert!(news.answers.is_empty());
-    let again = asked(&mut state, LEASE);
+    let again = asked(&mut state, HELD);
     assert_eq!((again.back, again.asked.len()), (first, 1));
 }
 
@@ -171,7 +174,7 @@ fn a_lease_that_has_run_out_on_its_way_is_none() {
 fn a_renewal_that_is_answered_too_late_changes_nothing() {
     let (mut state, _) = one_in();
     assert_eq!(asked(&mut state, 4000).renewed.len(), 1);
-    let news = answer(&mut state, LEASE, &[7, 1, 0, 1]);
+    let news = answer(&mut state, HELD, &[7, 1, 0, 1]);
     assert_eq!(news.lives, [(1, Life::Lost)]);
 }
 
