@@ -108,6 +108,15 @@ impl<L: Clone> Leases<L> {
         self.returns.push(Return { name, until });
     }
 
+    /// A question is over that renewed: what is to be given back may have been among it, and
+    /// then lasts so much longer.
+    pub(super) fn have_been_renewed(&mut self, now: Instant) {
+        let until = now.saturating_add(self.length);
+        for each in &mut self.returns {
+            each.until = each.until.max(until);
+        }
+    }
+
     /// Lets go of what has run out.
     pub(super) fn lapse(&mut self, now: Instant, news: &mut Vec<(L, Life)>) {
         self.returns.retain(|each| each.until > now);

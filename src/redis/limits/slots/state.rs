@@ -248,6 +248,9 @@ impl<W, L: Clone> State<W, L> {
         let Some(asked) = self.asked.take() else {
             return;
         };
+        if !asked.renewals.is_empty() {
+            self.leases.have_been_renewed(now);
+        }
         // What has run out while it was being renewed was lost, and stays so.
         self.leases.lapse(now, &mut news.lives);
         match answer.and_then(|words| Reply::read(words, &asked)) {
@@ -376,6 +379,7 @@ impl<W, L: Clone> State<W, L> {
     /// What it may have got is given back. Whoever waits is asked for again.
     pub(super) fn forget_question(&mut self, now: Instant) {
         if let Some(asked) = self.asked.take() {
+            self.leases.have_been_renewed(now);
             self.unanswered(asked, now);
         }
         self.poll_at = None;

@@ -348,6 +348,79 @@ impl World {
     }
 }
 
+fn history(ops: Vec<Op>) -> Result<(), TestCaseError> {
+    let mut state = state();
+    let (mut world, mut server) = (World::default(), Server::default());
+    let mut next = 0;
+    // In the end all is given back, and there is time to tell.
+    let drops = std::iter::repeat_n([Op::Drop(0), Op::Leave(0)], 250).flatten();
+    let end = std::iter::repeat_n([Op::Step, Op::Answer, Op::Drop(0), Op::Pass(400)], 12);
+    for op in ops.into_iter().chain(drops).chain(end.flatten()) {
+        let now = at(world.now);
+        let mut news = News::default();
+        match op {
+            Op::Enter(weight, waits) => {
+                let whom = next;
+                next += 1;
+                if let Entered::Waits(id) = state.enter(weight, waits, || (whom, whom)) {
+                    world.waiting.push((id, whom, weight));
+                }
+            }
+            Op::Leave(nth) if nth < world.waiting.len() => {
+                let (id, whom, _) = world.waiting.remove(nth);
+                prop_assert_eq!(state.leave(id).0, Some((whom, whom)));
+            }
+            Op::Drop(nth) => {
+                let whom = world.held.keys().nth(nth).copied();
+                if let Some((serial, _, _)) = whom.and_then(|whom| world.held.remove(&whom)) {
+                    state.leases.give_back(serial, now);
+                }
+            }
+            Op::Step if world.asked.is_none() => match state.step(now, &mut news) {
+                Step::Ask(args) => world.asked = Some(args),
+                Step::Sleep(until) => prop_assert!(until > now),
+                Step::Done => prop_assert_eq!(state.queued(), 0),
+            },
+            Op::Answer => {
+                let Some(args) = world.asked.take() else {
+                    continue;
+                };
+                let words = server.answer(world.now, &args);
+                state.answered(now, Ok(&words), &mut news);
+            }
+            Op::Fail(done, slow) => {
+                let Some(args) = world.asked.take() else {
+                    continue;
+                };
+                if done {
+                    server.answer(world.now, &args);
+                }
+                let failure = if slow {
+                    Failure::TimedOut
+                } else {
+                    Failure::Failed
+                };
+                state.answered(now, Err(failure), &mut news);
+            }
+            Op::Pass(millis) => world.now += millis,
+            Op::Leave(_) | Op::Step => {}
+        }
+        world.hear(news)?;
+        prop_assert!(server.used() <= 4);
+        prop_assert!(world.believed() <= 4, "{:?}", world.held);
+    }
+    prop_assert_eq!(state.queued(), 0);
+    // What has run out needs no telling.
+    server.leases.retain(|_, ends| *ends > world.now);
+    // What was lost by the time that had passed runs out on the server too.
+    if state.leases.lost == 0 {
+        prop_assert_eq!(&server.leases, &BTreeMap::new());
+    }
+    prop_assert_eq!(state.leases.returns(), 0);
+    prop_assert_eq!(state.step(at(world.now), &mut News::default()), Step::Done);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -355,64 +428,23 @@ proptest! {
     /// slots; everyone is told once or has left; and what is given back, the server hears of.
     #[test]
     fn no_slot_is_leaked_and_none_is_given_twice(ops in ops()) {
-        let mut state = state();
-        let (mut world, mut server) = (World::default(), Server::default());
-        let mut next = 0;
-        // In the end all is given back, and there is time to tell.
-        let drops = std::iter::repeat_n([Op::Drop(0), Op::Leave(0)], 250).flatten();
-        let end = std::iter::repeat_n([Op::Step, Op::Answer, Op::Drop(0), Op::Pass(400)], 12);
-        for op in ops.into_iter().chain(drops).chain(end.flatten()) {
-            let now = at(world.now);
-            let mut news = News::default();
-            match op {
-                Op::Enter(weight, waits) => {
-                    let whom = next;
-                    next += 1;
-                    if let Entered::Waits(id) = state.enter(weight, waits, || (whom, whom)) {
-                        world.waiting.push((id, whom, weight));
-                    }
-                }
-                Op::Leave(nth) if nth < world.waiting.len() => {
-                    let (id, whom, _) = world.waiting.remove(nth);
-                    prop_assert_eq!(state.leave(id).0, Some((whom, whom)));
-                }
-                Op::Drop(nth) => {
-                    let whom = world.held.keys().nth(nth).copied();
-                    if let Some((serial, _, _)) = whom.and_then(|whom| world.held.remove(&whom)) {
-                        state.leases.give_back(serial, now);
-                    }
-                }
-                Op::Step if world.asked.is_none() => match state.step(now, &mut news) {
-                    Step::Ask(args) => world.asked = Some(args),
-                    Step::Sleep(until) => prop_assert!(until > now),
-                    Step::Done => prop_assert_eq!(state.queued(), 0),
-                },
-                Op::Answer => {
-                    let Some(args) = world.asked.take() else { continue };
-                    let words = server.answer(world.now, &args);
-                    state.answered(now, Ok(&words), &mut news);
-                }
-                Op::Fail(done, slow) => {
-                    let Some(args) = world.asked.take() else { continue };
-                    if done {
-                        server.answer(world.now, &args);
-                    }
-                    let failure = if slow { Failure::TimedOut } else { Failure::Failed };
-                    state.answered(now, Err(failure), &mut news);
-                }
-                Op::Pass(millis) => world.now += millis,
-                Op::Leave(_) | Op::Step => {}
-            }
-            world.hear(news)?;
-            prop_assert!(server.used() <= 4);
-            prop_assert!(world.believed() <= 4, "{:?}", world.held);
-        }
-        prop_assert_eq!(state.queued(), 0);
-        // What was lost by the time that had passed runs out on the server too.
-        if state.leases.lost == 0 {
-            prop_assert_eq!(&server.leases, &BTreeMap::new());
-        }
-        prop_assert_eq!(state.leases.returns(), 0);
-        prop_assert_eq!(state.step(at(world.now), &mut News::default()), Step::Done);
+        history(ops)?;
     }
+}
+
+#[test]
+fn a_lease_that_is_given_back_while_it_is_renewed_is_given_back_for_as_long_as_it_lasts() {
+    use Op::{Answer, Drop, Enter, Pass, Step};
+    let renewed_late = vec![
+        Enter(1, false),
+        Step,
+        Answer,
+        Pass(4000),
+        Step,
+        Drop(0),
+        Pass(4622),
+        Pass(4193),
+        Pass(2785),
+    ];
+    history(renewed_late).unwrap();
 }
