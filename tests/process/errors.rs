@@ -43,20 +43,17 @@ fn each_refusal_has_its_kind() {
 fn a_file_that_is_no_program_is_invalid() {
     test(async {
         let dir = tempdir();
-        let path = dir.join("data");
+        let path = dir.path().join("data");
         fs::write(&path, [0, 1, 2, 3]).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let error = refused(Command::new(&path)).await;
-        fs::remove_dir_all(dir).unwrap();
         assert_eq!(error.kind(), ProcessErrorKind::Invalid);
         assert!(!error.is_transient());
     });
 }
 
-fn tempdir() -> std::path::PathBuf {
-    let dir = std::env::temp_dir().join(format!("mainstay-process-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    dir
+fn tempdir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
 }
 
 /// At every number of descriptors that are left: an error or a success, and nothing leaks.
@@ -90,17 +87,15 @@ fn too_few_descriptors_are_too_many_children() {
 #[test]
 fn a_pipeline_retries_what_failed() {
     test(async {
-        let dir = tempdir().with_extension("retry");
-        fs::create_dir_all(&dir).unwrap();
+        let dir = tempdir();
         let script = "echo x >> tries; test $(wc -l < tries) -ge 3 || exit 9; echo done";
-        let command = Command::shell(script).current_dir(&dir);
+        let command = Command::shell(script).current_dir(dir.path());
         let pipeline = mainstay::Pipeline::builder("script")
             .retry(mainstay::Retry::builder().max_attempts(3))
             .build()
             .unwrap();
         let run = || async { command.run().await?.into_result() };
         let output = pipeline.call(run).await;
-        fs::remove_dir_all(dir).unwrap();
         assert_eq!(output.unwrap().stdout.text(), "done\n");
     });
 }

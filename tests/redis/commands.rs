@@ -342,7 +342,8 @@ fn settings_out_of_range_are_refused_and_never_show_the_url() {
 
 #[tokio::test]
 async fn a_unix_socket_does_as_well() {
-    let path = std::env::temp_dir().join(format!("mainstay-{}.sock", std::process::id()));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
     let path = path.to_str().unwrap();
     let server = RedisServer::start_with(&["--unixsocket", path]);
     let client = client(&format!("redis+unix://{path}"));
