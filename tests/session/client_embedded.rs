@@ -6,7 +6,7 @@ use std::time::Duration;
 use mainstay::observe::Event;
 use mainstay::retry::Backoff;
 use mainstay::session::{
-    Code, CreateSession, EmbeddedProvider, FileRange, ListSessions, Session, SessionClient,
+    Code, CreateSession, EmbeddedProvider, FileRange, Labels, ListSessions, Session, SessionClient,
     SessionErrorKind as Kind, SessionPool, SessionStatus, WriteMode, blocking,
 };
 use mainstay::{CircuitBreaker, Refusal, Shutdown};
@@ -266,6 +266,12 @@ fn the_blocking_names_work_also_when_the_runtime_has_gone() {
     assert_eq!(lent.status().unwrap(), SessionStatus::Running);
     assert_eq!(lent.run_many(["echo 3"], 1).unwrap().len(), 1);
     assert!(lent.list_directory(".").is_ok() && lent.is_intact());
+    let labels = Labels::from([("a".to_owned(), "b".to_owned())]);
+    lent.set_labels(&labels).unwrap();
+    assert_eq!(lent.labels().unwrap(), labels);
+    assert_eq!(lent.info().id, *lent.id());
+    let first = lent.monitor(Duration::from_millis(1)).next();
+    assert_eq!(first.unwrap().unwrap().unwrap(), SessionStatus::Running);
     assert_ne!(lent.id(), session.id());
     drop(lent);
     assert!(pool.close_within(SOON).unwrap().is_drained);

@@ -152,36 +152,77 @@ impl<P: SessionProvider> SessionClient<P> {
     }
 }
 
-/// As the async [`Session`](super::Session): dropped, on whatever thread, it goes to the
-/// reaper.
+/// A session that is held: one's own ([`Session`]) or a lent one ([`PooledSession`]).
 #[derive(Debug)]
-#[must_use = "a session that is dropped at once is ended"]
-pub struct Session<P: SessionProvider> {
-    session: super::Session<P>,
+#[must_use = "a session that is dropped at once is ended, or goes back"]
+pub struct Guard<H> {
+    session: H,
 }
 
-impl<P: SessionProvider> Session<P> {
+/// As the async [`Session`](super::Session): dropped, on whatever thread, it goes to the
+/// reaper.
+pub type Session<P> = Guard<super::Session<P>>;
+
+/// A session that is lent out by a [`SessionPool`]: it goes back when it is dropped.
+pub type PooledSession<'p, P> = Guard<Pooled<'p, PooledSessions<P>>>;
+
+/// What a [`Guard`] can hold.
+pub trait Holds: sealed::Holds {}
+
+mod sealed {
+    use super::super::super::provider::SessionProvider;
+    use super::super::Session;
+
+    pub trait Holds {
+        type Provider: SessionProvider;
+
+        fn session(&self) -> &Session<Self::Provider>;
+    }
+}
+
+impl<P: SessionProvider> Holds for super::Session<P> {}
+
+impl<P: SessionProvider> sealed::Holds for super::Session<P> {
+    type Provider = P;
+
+    fn session(&self) -> &Self {
+        self
+    }
+}
+
+impl<P: SessionProvider> Holds for Pooled<'_, PooledSessions<P>> {}
+
+impl<P: SessionProvider> sealed::Holds for Pooled<'_, PooledSessions<P>> {
+    type Provider = P;
+
+    fn session(&self) -> &super::Session<P> {
+        self
+    }
+}
+
+impl<H: Holds> Guard<H> {
     /// The async session: the same one.
-    pub const fn as_async(&self) -> &super::Session<P> {
-        &self.session
+    pub fn as_async(&self) -> &super::Session<H::Provider> {
+        self.session.session()
     }
 
     /// Its name.
     #[must_use]
     pub fn id(&self) -> &SessionId {
-        self.session.id()
+        self.as_async().id()
     }
 
     /// What was known of it when it was created.
     #[must_use]
     pub fn info(&self) -> &SessionInfo {
-        self.session.info()
+        self.as_async().info()
     }
 
-    /// As [`Session::is_intact`](super::Session::is_intact).
+    /// As [`Session::is_intact`](super::Session::is_intact): a lent one that is not is ended instead
+    /// of lent out again.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        self.session.is_intact()
+        self.as_async().is_intact()
     }
 
     /// As [`Session::status`](super::Session::status).
@@ -190,7 +231,7 @@ impl<P: SessionProvider> Session<P> {
     ///
     /// Those of the async one, and [`Refusal::InsideRuntime`]; so for all that follow.
     pub fn status(&self) -> SessionResult<SessionStatus> {
-        run_call(self.session.status())
+        run_call(self.as_async().status())
     }
 
     /// As [`Session::run`](super::Session::run).
@@ -199,7 +240,7 @@ impl<P: SessionProvider> Session<P> {
     ///
     /// As for [`status`](Self::status).
     pub fn run(&self, command: impl Into<Command>) -> SessionResult<CommandResult> {
-        run_call(self.session.run(command))
+        run_call(self.as_async().run(command))
     }
 
     /// As [`Session::run_code`](super::Session::run_code).
@@ -208,7 +249,7 @@ impl<P: SessionProvider> Session<P> {
     ///
     /// As for [`status`](Self::status).
     pub fn run_code(&self, code: Code) -> SessionResult<CodeResult> {
-        run_call(self.session.run_code(code))
+        run_call(self.as_async().run_code(code))
     }
 
     /// As [`Session::read_file`](super::Session::read_file).
@@ -217,7 +258,7 @@ impl<P: SessionProvider> Session<P> {
     ///
     /// As for [`status`](Self::status).
     pub fn read_file(&self, path: &str, range: FileRange) -> SessionResult<Vec<u8>> {
-        run_call(self.session.read_file(path, range))
+        run_call(self.as_async().read_file(path, range))
     }
 
     /// As [`Session::write_file`](super::Session::write_file).
@@ -231,7 +272,7 @@ impl<P: SessionProvider> Session<P> {
         content: &[u8],
         mode: WriteMode,
     ) -> SessionResult<Written> {
-        run_call(self.session.write_file(path, content, mode))
+        run_call(self.as_async().write_file(path, content, mode))
     }
 
     /// As [`Session::list_directory`](super::Session::list_directory).
@@ -240,7 +281,7 @@ impl<P: SessionProvider> Session<P> {
     ///
     /// As for [`status`](Self::status).
     pub fn list_directory(&self, path: &str) -> SessionResult<Vec<Entry>> {
-        run_call(self.session.list_directory(path))
+        run_call(self.as_async().list_directory(path))
     }
 
     /// As [`Session::labels`](super::Session::labels).
@@ -249,7 +290,7 @@ impl<P: SessionProvider> Session<P> {
     ///
     /// As for [`status`](Self::status).
     pub fn labels(&self) -> SessionResult<Labels> {
-        run_call(self.session.labels())
+        run_call(self.as_async().labels())
     }
 
     /// As [`Session::set_labels`](super::Session::set_labels).
@@ -258,7 +299,7 @@ impl<P: SessionProvider> Session<P> {
     ///
     /// As for [`status`](Self::status).
     pub fn set_labels(&self, labels: &Labels) -> SessionResult<()> {
-        run_call(self.session.set_labels(labels))
+        run_call(self.as_async().set_labels(labels))
     }
 
     /// As [`Session::run_many`](super::Session::run_many), `limit` at a time.
@@ -274,19 +315,21 @@ impl<P: SessionProvider> Session<P> {
     where
         I: IntoIterator<Item: Into<Command>>,
     {
-        run(self.session.run_many(commands).limit(limit))
+        run(self.as_async().run_many(commands).limit(limit))
     }
 
     /// As [`Session::monitor`](super::Session::monitor): waits for each change.
-    pub fn monitor(&self, period: Duration) -> Iter<Monitor<P>> {
-        iter(self.session.monitor(period))
+    pub fn monitor(&self, period: Duration) -> Iter<Monitor<H::Provider>> {
+        iter(self.as_async().monitor(period))
     }
+}
 
+impl<P: SessionProvider> Session<P> {
     /// As [`Session::close`](super::Session::close).
     ///
     /// # Errors
     ///
-    /// As for [`status`](Self::status); where it was refused, the session goes to the reaper.
+    /// As for [`status`](Guard::status); where it was refused, the session goes to the reaper.
     pub fn close(self) -> SessionResult<Deleted> {
         run_call(self.session.close())
     }
@@ -294,6 +337,13 @@ impl<P: SessionProvider> Session<P> {
     /// As [`Session::detach`](super::Session::detach).
     pub fn detach(self) -> SessionId {
         self.session.detach()
+    }
+}
+
+impl<P: SessionProvider> PooledSession<'_, P> {
+    /// Ends the session instead of giving it back.
+    pub fn discard(self) {
+        Pooled::discard(self.session);
     }
 }
 
@@ -385,111 +435,5 @@ impl<P: SessionProvider> SessionPool<P> {
     #[must_use]
     pub fn snapshot(&self) -> PoolSnapshot {
         self.pool.snapshot()
-    }
-}
-
-/// A session that is lent out by a [`SessionPool`]: it goes back when it is dropped.
-#[derive(Debug)]
-#[must_use = "a session that is dropped at once goes back"]
-pub struct PooledSession<'p, P: SessionProvider> {
-    session: Pooled<'p, PooledSessions<P>>,
-}
-
-impl<P: SessionProvider> PooledSession<'_, P> {
-    /// The async session: the same one.
-    pub fn as_async(&self) -> &super::Session<P> {
-        &self.session
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn id(&self) -> &SessionId {
-        self.session.id()
-    }
-
-    /// As [`Session::is_intact`]: one that is not is ended instead of lent out again.
-    #[must_use]
-    pub fn is_intact(&self) -> bool {
-        self.session.is_intact()
-    }
-
-    /// As [`Session::status`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::status`].
-    pub fn status(&self) -> SessionResult<SessionStatus> {
-        run_call(self.session.status())
-    }
-
-    /// As [`Session::list_directory`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::list_directory`].
-    pub fn list_directory(&self, path: &str) -> SessionResult<Vec<Entry>> {
-        run_call(self.session.list_directory(path))
-    }
-
-    /// As [`Session::run_many`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::run_many`].
-    pub fn run_many<I>(
-        &self,
-        commands: I,
-        limit: usize,
-    ) -> Result<Gathered<CommandResult, SessionError>, Refusal>
-    where
-        I: IntoIterator<Item: Into<Command>>,
-    {
-        run(self.session.run_many(commands).limit(limit))
-    }
-
-    /// As [`Session::run`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::run`].
-    pub fn run(&self, command: impl Into<Command>) -> SessionResult<CommandResult> {
-        run_call(self.session.run(command))
-    }
-
-    /// As [`Session::run_code`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::run_code`].
-    pub fn run_code(&self, code: Code) -> SessionResult<CodeResult> {
-        run_call(self.session.run_code(code))
-    }
-
-    /// As [`Session::read_file`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::read_file`].
-    pub fn read_file(&self, path: &str, range: FileRange) -> SessionResult<Vec<u8>> {
-        run_call(self.session.read_file(path, range))
-    }
-
-    /// As [`Session::write_file`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Session::write_file`].
-    pub fn write_file(
-        &self,
-        path: &str,
-        content: &[u8],
-        mode: WriteMode,
-    ) -> SessionResult<Written> {
-        run_call(self.session.write_file(path, content, mode))
-    }
-
-    /// Ends the session instead of giving it back.
-    pub fn discard(self) {
-        Pooled::discard(self.session);
     }
 }
