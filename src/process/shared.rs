@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -156,15 +156,14 @@ impl Shared {
         obeyed
     }
 
-    /// `on_end` wakes others' tasks, and a waker may panic: that is not to keep the end from
-    /// anyone.
+    /// `on_end` wakes others' tasks, and a waker may panic: that is neither to keep the end from
+    /// anyone, nor to hit whoever happens to have seen it first.
     fn tell(&self, outcome: &Outcome, on_end: Option<OnEnd>) {
-        let told = on_end.map(|on_end| catch_unwind(AssertUnwindSafe(|| on_end(outcome))));
+        if let Some(on_end) = on_end {
+            let _ = catch_unwind(AssertUnwindSafe(|| on_end(outcome)));
+        }
         self.changed.notify_one();
         self.ended.cancel();
-        if let Some(Err(panic)) = told {
-            resume_unwind(panic);
-        }
     }
 
     /// Kills the group, and sees to it that the leader is reaped, whatever becomes of the
