@@ -185,7 +185,7 @@ async fn main() -> Result<(), Failure> {
     tell(&lock(&outcomes), &lock(&tallies), &lock(&changes), all);
     let sessions = client.snapshot();
     say(format_args!(
-        "sessions: {} deleted, {} found again after a lost reply, {left} left",
+        "sessions: {} deleted, {} of them found by the reaper after a lost reply, {left} left",
         sessions.deleted, sessions.found
     ));
     let end = if all { "done" } else { "interrupted" };

@@ -94,9 +94,10 @@
 //!
 //! `tower` (default): layers and services. `signal`: SIGINT and SIGTERM for a [`Shutdown`].
 //! `tracing`: the events of [`observe`] as `tracing` events. `test-util`: tokio's clock instead
-//! of the processor's. The adapters: `process` (child processes, Unix), `session` (sessions with
-//! commands, code and files; on this machine without more), `agentbay` (the same at AgentBay),
-//! `websocket` (JSON-RPC that reconnects), `redis` (a client, and limits for many machines).
+//! of the processor's. The adapters: on Unix `process` (child processes), `session` (sessions
+//! with commands, code and files; on this machine without more) and `agentbay` (the same at
+//! AgentBay); `websocket` (JSON-RPC that reconnects), `redis` (a client, and limits for many
+//! machines).
 
 #![warn(clippy::disallowed_methods)]
 
