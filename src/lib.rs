@@ -119,6 +119,9 @@ pub mod policy;
 pub mod pool;
 #[cfg(all(feature = "process", unix))]
 pub mod process;
+#[cfg(test)]
+#[path = "../tests/support/proof.rs"]
+mod proof;
 pub mod queue;
 mod rare;
 pub mod rate_limit;
