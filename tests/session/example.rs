@@ -3,33 +3,47 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Where cargo puts it: it builds the examples before it runs all tests, but not before it runs
-/// this binary alone.
-fn example() -> PathBuf {
-    let target = std::env::current_exe().unwrap();
-    let target = target.parent().unwrap().parent().unwrap();
-    let example = target.join("examples/sessions");
-    if !example.exists() {
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap());
-        build.args([
-            "build",
-            "--example",
-            "sessions",
-            "--features",
-            "session,signal",
-        ]);
-        if target.ends_with("release") {
-            build.arg("--release");
+/// The example as it is now. Cargo builds the examples before it runs all tests, but not before
+/// it runs this binary alone: then one that is missing, or older than its sources, is built here.
+fn example() -> &'static Path {
+    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLE.get_or_init(|| {
+        let tests = std::env::current_exe().unwrap();
+        let profile = tests.parent().unwrap().parent().unwrap();
+        let example = profile.join("examples/sessions");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = changed(&root.join("src")).max(changed(&root.join("examples")));
+        if changed(&example) < sources {
+            build(profile);
         }
-        assert!(build.status().unwrap().success());
+        example
+    })
+}
+
+/// When a file, or the youngest in a folder, was changed.
+fn changed(path: &Path) -> Option<SystemTime> {
+    let within = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let youngest = within.filter_map(|entry| changed(&entry.path())).max();
+    youngest.or_else(|| path.metadata().ok()?.modified().ok())
+}
+
+fn build(profile: &Path) {
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    build.args(["build", "--example", "sessions"]);
+    build.args(["--features", "session,signal"]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.arg("--target-dir").arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        build.arg("--release");
     }
-    example
+    assert!(build.status().unwrap().success());
 }
 
 fn start(directory: &Path) -> Child {

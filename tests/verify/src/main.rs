@@ -5,7 +5,10 @@
 //! short and at full strength, are kept in `docs/reliability.tsv`; `docs/RELIABILITY.md` is made
 //! of them and of nothing else.
 
-#![expect(clippy::disallowed_methods, reason = "times whole scripts, by the real clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "times whole scripts, by the real clock"
+)]
 
 mod page;
 mod readme;
