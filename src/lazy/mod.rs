@@ -20,7 +20,7 @@ pub use get::Get;
 use crate::error::{Error, Progress};
 use crate::panics;
 use crate::policy::{DynPipeline, ErasablePolicy, Pipeline};
-use crate::sync::{Lock, wake_all};
+use crate::sync::{Lock, wake_quietly};
 use state::State;
 
 /// A value that is made by an async initialiser, once, when it is first asked for.
@@ -231,7 +231,9 @@ impl<T: Send + 'static, E: Send + Sync + 'static> Wake for Shared<T, E> {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let callers = self.state.lock().wake();
-        wake_all(callers);
+        // Quietly: who wakes is nobody's caller. It may be the runtime itself, and a panic of
+        // one caller's waker would end the work of all that live there.
+        wake_quietly(callers);
     }
 }
 
