@@ -230,6 +230,7 @@ mod tests {
         assert_eq!(state.release(2), ["big", "small"]);
     }
 
+    /// Trap 28.
     #[test]
     fn a_small_waiter_runs_at_once_when_the_big_one_ahead_gives_up() {
         let state = State::new(2, 9);

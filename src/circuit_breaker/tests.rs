@@ -987,7 +987,7 @@ fn any_builder() -> impl Strategy<Value = CircuitBreakerBuilder> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
-    /// Trap 33, and 41's kind of bad input.
+    /// Trap 33.
     #[test]
     fn no_setting_panics_neither_at_build_nor_in_use(
         builder in any_builder(),

@@ -288,6 +288,7 @@ async fn dropped_after(polls: u64, position: usize) {
     assert_eq!(now().since(start), next, "{position}, {polls}");
 }
 
+/// Trap 43.
 #[tokio::test(start_paused = true)]
 async fn settings_change_while_calls_wait() {
     let limiter = drained(3);

@@ -267,7 +267,7 @@ fn log(server: &RedisServer) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Trap 39: at most the burst and what comes in the time, in each window there is.
+/// At most the burst and what comes in the time, in each window there is.
 fn check_windows(booked: &[(u64, u64)], rate: u64, burst: u64) -> u64 {
     for (nth, &(begin, _)) in booked.iter().enumerate() {
         let mut sum = 0;
