@@ -100,13 +100,14 @@ use std::future::{Future, IntoFuture};
 use std::pin::pin;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 
 use crate::error::{Error, Refusal};
 use crate::operation::{Closure, Plain};
 use crate::policy::{Pipeline, Policy};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::global;
+use crate::sync::thread::{self, Thread};
 
 pub use iter::{Iter, iter};
 pub(crate) use place::lend;
@@ -173,7 +174,7 @@ where
     run_call(pipeline.call(start))
 }
 
-static HOME: Home = Home::new();
+global! { static HOME: Home = Home::new(); }
 
 fn run_at<Fut: Future>(home: &'static Home, future: Fut) -> Result<Fut::Output, Refusal> {
     let _here = place::enter()?;

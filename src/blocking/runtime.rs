@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 use crate::error::Refusal;
 use crate::panics::swallow;
-use crate::sync::Lock;
+use crate::sync::{Lock, constant};
 
 /// Where the thread is kept.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ struct Calls {
 }
 
 impl Home {
-    pub(super) const fn new() -> Self {
-        Self(Lock::new(None))
+    constant! {
+        pub(super) const fn new() -> Self {
+            Self(Lock::new(None))
+        }
     }
 
     /// The thread's side, started if need be. A failure is not remembered.

@@ -17,13 +17,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::bucket::Bucket;
 use super::scale::Scale;
 use super::word::{Latest, Word};
 use crate::sync::CacheLine;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::Instant;
 
 /// Set while the door is shut. A number on the scale is below.

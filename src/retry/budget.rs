@@ -6,9 +6,9 @@
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{ConfigError, require};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// One retry, in the units of the balance. A ratio is exact to a billionth.
 const RETRY: u64 = 1_000_000_000;

@@ -115,7 +115,13 @@ fn fast_clock() -> (quanta::Clock, u64) {
 pub fn now() -> Instant {
     static ZERO: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     let zero = *ZERO.get_or_init(std::time::Instant::now);
-    let now = tokio::time::Instant::now().into_std();
+    // In a model the clock stands still: each run of it has to be the same.
+    let is_model = cfg!(mainstay_loom);
+    let now = if is_model {
+        zero
+    } else {
+        tokio::time::Instant::now().into_std()
+    };
     #[cfg(test)]
     let now = now + tests::AHEAD.get();
     match now.checked_duration_since(zero) {
