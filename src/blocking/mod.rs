@@ -91,6 +91,8 @@
 //! ```
 
 mod iter;
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 mod place;
 mod runtime;
 #[cfg(test)]
@@ -225,8 +227,9 @@ impl Wake for Parked {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Release: pairs with the acquire in `wait`.
-        self.woken.store(true, Ordering::Release);
-        self.thread.unpark();
+        // Release: pairs with the acquire in `wait`. Who set the flag before unparks the thread.
+        if !self.woken.swap(true, Ordering::Release) {
+            self.thread.unpark();
+        }
     }
 }

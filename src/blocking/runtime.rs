@@ -54,11 +54,7 @@ impl Home {
 
     fn start(&'static self, process: u32) -> io::Result<Arc<Background>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let background = Arc::new(Background {
-            handle: runtime.handle().clone(),
-            process,
-            calls: Lock::default(),
-        });
+        let background = Arc::new(Background::of(runtime.handle().clone(), process));
         let own = Arc::clone(&background);
         let named = thread::Builder::new().name("mainstay-blocking".into());
         named.spawn(move || self.drive(runtime, &own))?;
@@ -81,6 +77,14 @@ impl Home {
 }
 
 impl Background {
+    pub(super) fn of(handle: Handle, process: u32) -> Self {
+        Self {
+            handle,
+            process,
+            calls: Lock::default(),
+        }
+    }
+
     pub(super) fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()
     }
@@ -96,7 +100,7 @@ impl Background {
         Ok(Listed { of, key })
     }
 
-    fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         let wakers = {
             let mut calls = self.calls.lock();
             calls.dead = true;

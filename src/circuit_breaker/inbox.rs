@@ -18,6 +18,9 @@
 //! - What was counted for certain opens nothing, whatever is counted besides: so the inbox
 //!   need not be shut to be emptied.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use super::batch::{self, Batch, MOST};
 use super::window::Outcome;
 use crate::sync::CacheLine;

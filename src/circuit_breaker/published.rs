@@ -3,6 +3,9 @@
 //! Written only under the lock that guards the state, so that each value read here was
 //! true at the moment of the reading.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use super::events::CircuitState;
 use super::state::State;
 use crate::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,8 @@
 //! The driver of the state: it reads the clock, takes the lock, publishes, and tells the hook.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

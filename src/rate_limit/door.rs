@@ -14,6 +14,8 @@
 //!   one of the old: see `scale`. Whoever decided by an older scale, or by parts of two, does
 //!   not get to exchange the word, and goes to the lock.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 #[cfg(test)]
 mod tests;
 

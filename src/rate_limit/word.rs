@@ -13,6 +13,9 @@
 //! it in the wrong order, as early as the earlier of the two; nobody is judged by a time before
 //! its own reading.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use super::scale::{Claim, Scale};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::Instant;

@@ -4,6 +4,9 @@
 //! attempts, at every layer. The scheme is that of Finagle's `RetryBudget`, without its
 //! clock: a call deposits a fraction of a retry, a retry withdraws a whole one.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::borrow::Borrow;
 use std::sync::Arc;
 

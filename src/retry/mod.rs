@@ -8,6 +8,8 @@ mod builder;
 mod classify;
 mod course;
 mod driver;
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 mod plan;
 #[cfg(test)]
 mod tests;

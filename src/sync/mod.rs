@@ -2,6 +2,8 @@
 
 mod cache_line;
 #[cfg(all(test, mainstay_loom))]
+mod loom;
+#[cfg(all(test, mainstay_loom))]
 pub(crate) mod model;
 mod switch;
 mod wait_list;

@@ -29,10 +29,10 @@ mod chosen {
 
 #[cfg(mainstay_loom)]
 mod chosen {
-    pub(crate) use loom::sync::{
+    pub(crate) use ::loom::sync::{
         Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic,
     };
-    pub(crate) use loom::thread;
+    pub(crate) use ::loom::thread;
 
     macro_rules! constant {
         ($(#[$meta:meta])* $vis:vis const fn $($rest:tt)*) => {
@@ -42,12 +42,12 @@ mod chosen {
 
     macro_rules! global {
         (static $name:ident: [$of:ty; $number:ident] = [$each:expr; $same:ident];) => {
-            loom::lazy_static! {
+            ::loom::lazy_static! {
                 static ref $name: [$of; $number] = std::array::from_fn::<_, $same, _>(|_| $each);
             }
         };
         (static $name:ident: $of:ty = $value:expr;) => {
-            loom::lazy_static! { static ref $name: $of = $value; }
+            ::loom::lazy_static! { static ref $name: $of = $value; }
         };
     }
 

@@ -22,6 +22,9 @@
 //! - An entry stays until its owner removes it, whether its time has come or not. A station
 //!   without entries and alarm goes.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 
