@@ -91,6 +91,8 @@
 //! ```
 
 mod iter;
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 mod place;
 mod runtime;
 #[cfg(test)]
@@ -100,13 +102,14 @@ use std::future::{Future, IntoFuture};
 use std::pin::pin;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 
 use crate::error::{Error, Refusal};
 use crate::operation::{Closure, Plain};
 use crate::policy::{Pipeline, Policy};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::global;
+use crate::sync::thread::{self, Thread};
 
 pub use iter::{Iter, iter};
 pub(crate) use place::lend;
@@ -173,7 +176,7 @@ where
     run_call(pipeline.call(start))
 }
 
-static HOME: Home = Home::new();
+global! { static HOME: Home = Home::new(); }
 
 fn run_at<Fut: Future>(home: &'static Home, future: Fut) -> Result<Fut::Output, Refusal> {
     let _here = place::enter()?;
@@ -224,8 +227,9 @@ impl Wake for Parked {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Release: pairs with the acquire in `wait`.
-        self.woken.store(true, Ordering::Release);
-        self.thread.unpark();
+        // Release: pairs with the acquire in `wait`. Who set the flag before unparks the thread.
+        if !self.woken.swap(true, Ordering::Release) {
+            self.thread.unpark();
+        }
     }
 }

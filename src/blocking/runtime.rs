@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 use crate::error::Refusal;
 use crate::panics::swallow;
-use crate::sync::Lock;
+use crate::sync::{Lock, constant};
 
 /// Where the thread is kept.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ struct Calls {
 }
 
 impl Home {
-    pub(super) const fn new() -> Self {
-        Self(Lock::new(None))
+    constant! {
+        pub(super) const fn new() -> Self {
+            Self(Lock::new(None))
+        }
     }
 
     /// The thread's side, started if need be. A failure is not remembered.
@@ -52,11 +54,7 @@ impl Home {
 
     fn start(&'static self, process: u32) -> io::Result<Arc<Background>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let background = Arc::new(Background {
-            handle: runtime.handle().clone(),
-            process,
-            calls: Lock::default(),
-        });
+        let background = Arc::new(Background::of(runtime.handle().clone(), process));
         let own = Arc::clone(&background);
         let named = thread::Builder::new().name("mainstay-blocking".into());
         named.spawn(move || self.drive(runtime, &own))?;
@@ -79,6 +77,14 @@ impl Home {
 }
 
 impl Background {
+    pub(super) fn of(handle: Handle, process: u32) -> Self {
+        Self {
+            handle,
+            process,
+            calls: Lock::default(),
+        }
+    }
+
     pub(super) fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()
     }
@@ -94,7 +100,7 @@ impl Background {
         Ok(Listed { of, key })
     }
 
-    fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         let wakers = {
             let mut calls = self.calls.lock();
             calls.dead = true;

@@ -294,7 +294,7 @@ fn a_child_process_starts_a_thread_of_its_own() {
     reason = "the crate's own timers keep such a panic to themselves"
 )]
 fn the_death_of_the_thread_lets_its_calls_go() {
-    static OTHER: Home = Home::new();
+    crate::sync::global! { static OTHER: Home = Home::new(); }
     struct Bad;
     impl Wake for Bad {
         fn wake(self: Arc<Self>) {

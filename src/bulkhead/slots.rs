@@ -8,9 +8,11 @@
 //! The limit stands beside the word, and a change of it changes the word as well: whoever
 //! judged by the old limit then cannot exchange the word any more, and judges anew.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 
 use super::state::Place;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Set while the queue is not empty. The slots in use are the 32 bits below.
 const QUEUED: u64 = 1 << 32;

@@ -7,6 +7,9 @@
 //!   makes room also hands it out.
 //! - A key that is not in the queue any more was admitted.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use super::slots::Slots;
 use crate::sync::{CacheLine, Key, Lock, WaitList};
 

@@ -18,11 +18,13 @@
 //! - What was counted for certain opens nothing, whatever is counted besides: so the inbox
 //!   need not be shut to be emptied.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 
 use super::batch::{self, Batch, MOST};
 use super::window::Outcome;
 use crate::sync::CacheLine;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::Instant;
 
 /// Above the batch stands how many failures or slow calls there is still room for,

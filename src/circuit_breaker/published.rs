@@ -3,10 +3,12 @@
 //! Written only under the lock that guards the state, so that each value read here was
 //! true at the moment of the reading.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 
 use super::events::CircuitState;
 use super::state::State;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::Instant;
 
 /// The latest state, as one word, and when an open breaker may become half-open.

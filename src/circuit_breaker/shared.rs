@@ -1,8 +1,11 @@
 //! The driver of the state: it reads the clock, takes the lock, publishes, and tells the hook.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::classify::Measure;
@@ -15,7 +18,7 @@ use super::window::Outcome;
 use crate::error::Refusal;
 use crate::observe;
 use crate::policy::End;
-use crate::sync::{CacheLine, Lock};
+use crate::sync::{CacheLine, Lock, MutexGuard};
 use crate::time::{self, Instant};
 
 pub(super) type Hook = Arc<dyn Fn(&StateChange) + Send + Sync>;

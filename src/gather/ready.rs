@@ -6,10 +6,10 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use crate::sync::Lock;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// In the summary: the gather will look again before it sleeps.
 const AWAKE: u64 = 1 << 63;

@@ -10,7 +10,6 @@ mod tests;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 use std::thread::ThreadId;
@@ -20,6 +19,7 @@ pub use get::Get;
 use crate::error::{Error, Progress};
 use crate::panics;
 use crate::policy::{DynPipeline, ErasablePolicy, Pipeline};
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Lock, wake_quietly};
 use state::State;
 

@@ -9,6 +9,9 @@
 //!
 //! The lock of `Threads` is only ever taken within that of a stage, or alone.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::fmt;
 use std::mem;
 use std::sync::Arc;

@@ -2,8 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -21,7 +20,8 @@ use super::state::{Effects, Rules, State, Take};
 use crate::error::{Error, Refusal};
 use crate::panics;
 use crate::policy::DynPipeline;
-use crate::sync::{CacheLine, Lock, wake_all};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{CacheLine, Lock, MutexGuard, wake_all};
 use crate::time::{self, Instant, Timer};
 
 pub(super) struct Settings<M: Manage> {

@@ -36,7 +36,7 @@ enum Stage<T, E> {
 }
 
 impl<T, E> Watch<T, E> {
-    pub(super) const fn new(token: CancellationToken) -> Self {
+    pub(super) fn new(token: CancellationToken) -> Self {
         Self {
             token,
             stage: Lock::new(Stage::Between),

@@ -10,7 +10,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Waker;
 
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::state::Rank;
 use crate::error::Error;
 use crate::sync::Lock;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// What an item yields in the end.
 pub(super) type Settled<T, E> = Result<T, Error<E>>;

@@ -14,16 +14,18 @@
 //!   one of the old: see `scale`. Whoever decided by an older scale, or by parts of two, does
 //!   not get to exchange the word, and goes to the lock.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::bucket::Bucket;
 use super::scale::Scale;
 use super::word::{Latest, Word};
 use crate::sync::CacheLine;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::Instant;
 
 /// Set while the door is shut. A number on the scale is below.

@@ -1,5 +1,8 @@
 //! What the clones of a limiter share: the door, and the state behind its lock.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::task::Waker;
 use std::time::Duration;
 

@@ -13,9 +13,11 @@
 //! it in the wrong order, as early as the earlier of the two; nobody is judged by a time before
 //! its own reading.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 
 use super::scale::{Claim, Scale};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::Instant;
 
 /// How much the latest time may lag behind, in nanoseconds.
@@ -33,7 +35,7 @@ pub(super) struct Word(AtomicU64);
 pub(super) struct Latest(AtomicU64);
 
 impl Latest {
-    pub(super) const fn new(at: Instant) -> Self {
+    pub(super) fn new(at: Instant) -> Self {
         Self(AtomicU64::new(at.as_nanos()))
     }
 
@@ -59,7 +61,7 @@ impl Latest {
 }
 
 impl Word {
-    pub(super) const fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64) -> Self {
         Self(AtomicU64::new(number))
     }
 

@@ -4,11 +4,14 @@
 //! attempts, at every layer. The scheme is that of Finagle's `RetryBudget`, without its
 //! clock: a call deposits a fraction of a retry, a retry withdraws a whole one.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{ConfigError, require};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// One retry, in the units of the balance. A ratio is exact to a billionth.
 const RETRY: u64 = 1_000_000_000;

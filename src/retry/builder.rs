@@ -1,7 +1,6 @@
 //! Settings of a retry, and their checks.
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
 use crate::config::{ConfigError, require};
 use crate::error::Error;
 use crate::policy::IntoPolicy;
+use crate::sync::atomic::AtomicU64;
 use crate::time;
 
 /// Builds a [`Retry`]; its text has the table of defaults.

@@ -8,11 +8,12 @@ mod builder;
 mod classify;
 mod course;
 mod driver;
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use crate::classify::{By, ByOk, Classify, Failures, If};
@@ -25,6 +26,7 @@ pub use driver::{Retried, Retrying};
 use crate::config::ConfigError;
 use crate::operation::Repeatable;
 use crate::policy::{IntoPolicy, Policy};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use plan::Limits;
 
 /// Starts an operation again when its result is not good enough.

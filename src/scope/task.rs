@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -17,6 +16,7 @@ use super::state::Key;
 use crate::error::{Error, Refusal};
 use crate::panics::{self, swallow};
 use crate::sync::Lock;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// A task of a scope: awaiting it gives its result.
 ///

@@ -8,14 +8,14 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
 use super::task::Refused;
 use crate::error::Refusal;
-use crate::sync::{CacheLine, Key, Lock, WaitList, wake_quietly};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{CacheLine, Key, Lock, WaitList, constant, wake_quietly};
 
 /// Nobody enters any more.
 const CLOSED: usize = 1;
@@ -65,12 +65,14 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// An open tracker with nothing in flight.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            word: CacheLine::new(AtomicUsize::new(0)),
-            waiters: Lock::new(WaitList::new()),
+    constant! {
+        /// An open tracker with nothing in flight.
+        #[must_use]
+        pub const fn new() -> Self {
+            Self {
+                word: CacheLine::new(AtomicUsize::new(0)),
+                waiters: Lock::new(WaitList::new()),
+            }
         }
     }
 

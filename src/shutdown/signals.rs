@@ -20,17 +20,20 @@ use signal_hook::{SigId, flag, low_level};
 
 use super::Shared;
 use super::report::Cause;
-use crate::sync::Lock;
+use crate::sync::{Lock, global};
 
 const BOTH: [i32; 2] = [SIGINT, SIGTERM];
 
-/// Nobody listens: a signal does what it does by default.
+/// Nobody listens: a signal does what it does by default. std's, also in a model, as every
+/// flag here: the handler of the signal reads it.
 static NOBODY: AtomicBool = AtomicBool::new(true);
 
-static LISTENERS: Lock<Listeners> = Lock::new(Listeners {
-    number: 0,
-    taken: [false; 2],
-});
+global! {
+    static LISTENERS: Lock<Listeners> = Lock::new(Listeners {
+        number: 0,
+        taken: [false; 2],
+    });
+}
 
 /// All of a process.
 #[derive(Debug)]

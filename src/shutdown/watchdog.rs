@@ -20,7 +20,7 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) const fn new(wanted: bool) -> Self {
+    pub(super) fn new(wanted: bool) -> Self {
         Self {
             wanted,
             leash: Lock::new(None),

@@ -1,17 +1,22 @@
-//! The only place that knows a lock.
+//! The only place that knows a lock, and where atomics and locks come from.
 
 mod cache_line;
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+#[cfg(all(test, mainstay_loom))]
+pub(crate) mod model;
+mod switch;
 mod wait_list;
 
 use std::panic::resume_unwind;
-use std::sync::{
-    Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
-};
+use std::sync::{PoisonError, TryLockError};
 use std::task::Waker;
 
 use crate::panics::{caught, swallow};
 
 pub(crate) use cache_line::CacheLine;
+use switch::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use switch::{MutexGuard, atomic, constant, global, thread};
 pub(crate) use wait_list::{Key, WaitList};
 
 /// How often a thread looks for a busy lock to come free, before it sleeps.
@@ -25,12 +30,18 @@ const LOOKS: u32 = 8;
 pub(crate) struct Lock<T>(Mutex<T>);
 
 impl<T> Lock<T> {
-    pub(crate) const fn new(state: T) -> Self {
-        Self(Mutex::new(state))
+    constant! {
+        pub(crate) const fn new(state: T) -> Self {
+            Self(Mutex::new(state))
+        }
     }
 
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        if cfg!(mainstay_loom) {
+            // There each look would only be one more way of coming late.
+            return self.wait();
+        }
         self.try_lock().unwrap_or_else(|| self.lock_when_free())
     }
 
@@ -59,6 +70,11 @@ impl<T> Lock<T> {
                 return state;
             }
         }
+        self.wait()
+    }
+
+    #[inline]
+    fn wait(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,7 +84,7 @@ impl<T> Lock<T> {
 pub(crate) struct SharedLock<T>(RwLock<T>);
 
 impl<T> SharedLock<T> {
-    pub(crate) const fn new(state: T) -> Self {
+    pub(crate) fn new(state: T) -> Self {
         Self(RwLock::new(state))
     }
 

@@ -11,11 +11,12 @@ use tokio::runtime::Handle;
 use super::Instant;
 use super::line::{Line, Wait};
 use super::wheel::Key;
+use crate::sync::global;
 
 /// Enough that threads which arm timers rarely share one, and small: 128 bytes each.
 const LINES: usize = 64;
 
-static ALL: [Line; LINES] = [const { Line::new() }; LINES];
+global! { static ALL: [Line; LINES] = [Line::new(); LINES]; }
 
 /// A timer that waits: it leaves when it is dropped.
 #[derive(Debug)]
@@ -104,6 +105,7 @@ fn mine() -> usize {
 
 #[cold]
 fn choose() -> usize {
+    // std's, also in a model: which line it is, decides nothing.
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     // Relaxed: it orders nothing, two threads may well get the same.
     THREADS.fetch_add(1, Ordering::Relaxed) % LINES

@@ -22,6 +22,9 @@
 //! - An entry stays until its owner removes it, whether its time has come or not. A station
 //!   without entries and alarm goes.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 
@@ -32,7 +35,7 @@ use super::alarm::{Alarm, News};
 use super::wheel::{Key, Wheel};
 use super::{Instant, is_production};
 use crate::panics::{Payload, caught};
-use crate::sync::{Lock, wake_quietly};
+use crate::sync::{Lock, constant, wake_quietly};
 
 /// A place where the timers of some threads wait.
 // Two lines on one cache line would make two threads wait for each other.
@@ -96,9 +99,11 @@ enum Next {
 }
 
 impl Line {
-    pub(super) const fn new() -> Self {
-        Self {
-            stations: Lock::new(Slab::new()),
+    constant! {
+        pub(super) const fn new() -> Self {
+            Self {
+                stations: Lock::new(Slab::new()),
+            }
         }
     }
 

@@ -386,7 +386,7 @@ fn who_has_used_the_budget_up_arms_nevertheless() {
 
 #[test]
 fn runtimes_that_have_gone_leave_no_gaps_at_a_line() {
-    static LINE: Line = Line::new();
+    crate::sync::global! { static LINE: Line = Line::new(); }
     let runtimes = [(); 9].map(|()| paused());
     let until = after(SECOND);
     let enter =

@@ -2,6 +2,8 @@
 
 mod builder;
 mod common;
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 mod shard;
 mod table;
 #[cfg(test)]

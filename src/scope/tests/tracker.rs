@@ -75,7 +75,7 @@ impl Wake for Angry {
 /// Traps 76 and 77.
 #[test]
 fn wakers_are_woken_outside_of_the_lock_and_may_panic() {
-    static TRACKER: Tracker = Tracker::new();
+    crate::sync::global! { static TRACKER: Tracker = Tracker::new(); }
     let held = TRACKER.enter().unwrap();
     let mut waits = [(); 3].map(|()| Box::pin(TRACKER.drained()));
     let nosy = Waker::from(Arc::new(Nosy(&TRACKER, AtomicUsize::new(0))));
