@@ -1,5 +1,8 @@
 //! A gather in a task of its own, which goes on while its consumer is slow.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};

@@ -4,6 +4,9 @@
 //! bit in the summary, and the first to set one of those wakes the gather's task. While the
 //! gather is awake the summary is never zero, so that nobody wakes its task for nothing.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};

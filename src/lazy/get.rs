@@ -5,13 +5,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
 use super::state::Step;
 use super::{Execution, Lazy};
 use crate::error::{Error, Refusal};
 use crate::panics::{poll_caught, swallow};
-use crate::sync::{Key, wake_all};
+use crate::sync::{Key, thread, wake_all};
 
 const REENTERED: Refusal = Refusal::other("the initialiser asks for its own value");
 

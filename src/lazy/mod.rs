@@ -3,6 +3,8 @@
 //! The decision who makes it is in `state`; this module runs the initialiser.
 
 mod get;
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -12,7 +14,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
-use std::thread::ThreadId;
 
 pub use get::Get;
 
@@ -20,6 +21,7 @@ use crate::error::{Error, Progress};
 use crate::panics;
 use crate::policy::{DynPipeline, ErasablePolicy, Pipeline};
 use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::thread::ThreadId;
 use crate::sync::{Lock, wake_quietly};
 use state::State;
 

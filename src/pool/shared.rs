@@ -1,5 +1,8 @@
 //! What all handles of a pool share: the state behind its lock, and what is done outside.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;

@@ -8,6 +8,9 @@
 //!
 //! No lock is held while the future is polled or dropped.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Waker;

@@ -1,6 +1,9 @@
 //! What the handles, the tickets and the workers share: the state behind its lock, and
 //! everything that is to be done outside of the lock after a change.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;

@@ -1,5 +1,8 @@
 //! What a scope, its handles and its tasks share: the lock, the token, the runtime.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::future::{Future, poll_fn};

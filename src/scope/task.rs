@@ -1,5 +1,8 @@
 //! One task: what is spawned, the handle on it, and what comes back when it was refused.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;

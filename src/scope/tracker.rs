@@ -4,6 +4,9 @@
 //! everything: whoever enters after the mark of the close sees it; whoever leaves last after
 //! the mark of one who waits sees that.
 
+#[cfg(all(test, mainstay_loom))]
+mod loom;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;

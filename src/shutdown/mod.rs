@@ -6,6 +6,8 @@
 mod builder;
 mod component;
 mod conductor;
+#[cfg(all(test, mainstay_loom))]
+mod loom;
 mod pace;
 mod plan;
 mod report;

@@ -51,6 +51,9 @@ use loom::thread::JoinHandle;
 
 use crate::proof;
 
+mod waiting;
+pub(crate) use waiting::{block_on, give_up};
+
 /// Runs a closure in every order.
 pub(crate) fn exhaustive(run: impl Fn() + Send + Sync + 'static) {
     check(None, run);
