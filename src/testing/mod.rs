@@ -50,7 +50,8 @@ use run::Run;
 /// | setting | default | why |
 /// |---|---|---|
 /// | `endings` | all | each takes another way out |
-/// | `shuffles` | 0 | three orders that are easy to follow come first |
+/// | `orders` | all but by chance | what a neighbour does may matter before, between and after |
+/// | `shuffles` | 0 | orders by chance are for what the three plain ones do not find |
 /// | `patience` | 60 s | a paused clock jumps over it; with a real one, set less |
 /// | `limit_after` | 1 ms | shorter than most waits, so time is up in the middle of one |
 /// | `most_polls` | 10 000 | more is a loop without an end |
@@ -59,7 +60,9 @@ use run::Run;
 ///
 /// It wants a current-thread runtime, best with a paused clock:
 /// `#[tokio::test(start_paused = true)]`. With a real clock it works as well, in real time, as
-/// what waits for a child process or a socket must.
+/// what waits for a child process or a socket must. (Tokio does not move a paused clock on while
+/// blocking work is under way: a future that waits for such work needs an order in which the
+/// neighbour ends it.)
 ///
 /// # Examples
 ///
@@ -115,6 +118,7 @@ use run::Run;
 pub struct Laboratory {
     name: String,
     endings: Vec<Ending>,
+    orders: Vec<Order>,
     shuffles: u64,
     only: Option<Point>,
     patience: Duration,
@@ -130,6 +134,7 @@ impl Laboratory {
         Self {
             name: name.into(),
             endings: Ending::ALL.to_vec(),
+            orders: vec![Order::AfterCut, Order::Between, Order::First],
             shuffles: 0,
             only: None,
             patience: Duration::from_secs(60),
@@ -143,6 +148,13 @@ impl Laboratory {
     /// Cancels in these ways only.
     pub fn endings(mut self, endings: impl IntoIterator<Item = Ending>) -> Self {
         self.endings = endings.into_iter().collect();
+        self
+    }
+
+    /// Tries these orders only, and those of [`shuffles`](Self::shuffles). They need a neighbour:
+    /// see [`run_beside`](Self::run_beside).
+    pub fn orders(mut self, orders: impl IntoIterator<Item = Order>) -> Self {
+        self.orders = orders.into_iter().collect();
         self
     }
 

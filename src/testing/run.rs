@@ -132,11 +132,11 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
 
     /// Without a neighbour all orders are one.
     fn orders(&self) -> Vec<Order> {
-        let mut orders = vec![Order::AfterCut];
-        if self.has_actor {
-            orders.extend([Order::Between, Order::First]);
-            orders.extend((0..self.laboratory.shuffles).map(Order::Shuffled));
+        if !self.has_actor {
+            return vec![Order::AfterCut];
         }
+        let mut orders = self.laboratory.orders.clone();
+        orders.extend((0..self.laboratory.shuffles).map(Order::Shuffled));
         orders
     }
 
