@@ -1,7 +1,6 @@
 //! `Offload`: work on real threads. The clock stands while they are at work.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use mainstay::prelude::*;
 use mainstay::testing::{Order, Point};
@@ -11,47 +10,49 @@ use tokio::task::yield_now;
 use crate::support::Oops;
 use crate::trial::{Trial, trial};
 
-/// One thread, and who keeps it at work.
+/// One thread, whose work ends when the latch is open.
 struct Works {
     offload: Offload,
-    hold: Mutex<Option<Sender<()>>>,
+    latch: Arc<Latch>,
+}
+
+#[derive(Default)]
+struct Latch(Mutex<bool>, Condvar);
+
+impl Latch {
+    fn open(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+
+    /// What a thread does.
+    fn wait(&self) -> Result<u32, Oops> {
+        let is_open = self.0.lock().unwrap();
+        drop(self.1.wait_while(is_open, |is_open| !*is_open).unwrap());
+        Ok(7)
+    }
 }
 
 impl Works {
-    /// Nobody is at work, or somebody is until he is told.
-    async fn new(is_held: bool) -> Self {
+    /// The thread is free, or at work.
+    async fn new(is_busy: bool) -> Self {
         let offload = Offload::builder().threads(1).queue(2).build().unwrap();
-        let (hold, until): (_, Receiver<()>) = channel();
-        if is_held {
-            let until = Mutex::new(until);
-            let work = offload.run(move || {
-                let _gone = until.lock().unwrap().recv();
-                Ok::<_, Oops>(0)
-            });
+        let latch = Arc::<Latch>::default();
+        if is_busy {
+            let known = Arc::clone(&latch);
+            let work = offload.run(move || known.wait());
             tokio::spawn(async move { work.await.unwrap() });
             while offload.snapshot().running == 0 {
                 yield_now().await;
             }
         }
-        Self {
-            offload,
-            hold: Mutex::new(Some(hold)),
-        }
-    }
-
-    /// Ends the work, and waits for the thread: what comes then is the same each time.
-    fn release(&self) {
-        if self.hold.lock().unwrap().take().is_some() {
-            while self.offload.snapshot().running > 0 {
-                std::thread::yield_now();
-            }
-        }
+        Self { offload, latch }
     }
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut all = Vec::new();
-    for (name, is_held) in [("free", false), ("queued", true)] {
+    for (name, is_busy) in [("free", false), ("all threads at work", true)] {
         let covers = &["policy::Call"];
         all.push(trial(
             format!("offload: {name}"),
@@ -59,7 +60,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             2,
             move |lab| async move {
                 let run = |works: Arc<Works>| async move {
-                    match works.offload.run(|| Ok::<_, Oops>(7)).await {
+                    let latch = Arc::clone(&works.latch);
+                    match works.offload.run(move || latch.wait()).await {
                         Ok(number) => assert_eq!(number, 7),
                         Err(error) => is_full(&error),
                     }
@@ -73,12 +75,12 @@ pub(crate) fn trials() -> Vec<Trial> {
                     };
                     let holder = async {
                         yield_now().await;
-                        works.release();
+                        works.latch.open();
                     };
                     futures_util::future::join(other, holder).await;
                 };
                 let check = async |works: &Works, _: &Point| {
-                    works.release();
+                    works.latch.open();
                     for _ in 0..2 {
                         assert_eq!(works.offload.run(|| Ok::<_, Oops>(7)).await, Ok(7));
                     }
@@ -91,7 +93,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 // The neighbour must not wait for the cut: nothing would end the work that stops the
                 // clock.
                 let lab = lab.shuffles(0).orders([Order::Between, Order::First]);
-                lab.run_beside(async || Works::new(is_held).await, run, actor, check)
+                lab.run_beside(async || Works::new(is_busy).await, run, actor, check)
                     .await
             },
         ));
