@@ -44,8 +44,9 @@ use run::Run;
 /// - the future, once cancelled, has let go of its world;
 /// - the check, the neighbour and the future each come to their end within the
 ///   [patience](Self::patience): a wake-up that was lost shows as a future that never ends;
-/// - once the world is dropped, the runtime has as many tasks as before it was made; on Linux,
-///   if asked for, the process as many descriptors and children.
+/// - once the world is dropped, the runtime has no more tasks than before it was made; on Linux,
+///   if asked for, the process no more descriptors and children. What other threads have to do
+///   for that may take them a second.
 ///
 /// | setting | default | why |
 /// |---|---|---|

@@ -208,6 +208,21 @@ async fn a_task_that_takes_its_time_is_none_that_stays() {
     assert_eq!((report.points(), report.most_polls()), (3 + 2 + 3 + 3, 2));
 }
 
+/// The clock jumps over the patience, and the thread needs real time.
+#[tokio::test(start_paused = true)]
+async fn another_thread_that_takes_its_time_is_waited_for() {
+    let lending = |permits: Arc<Semaphore>| async {
+        std::thread::spawn(move || {
+            std::thread::sleep(20 * MILLI);
+            drop(permits);
+        });
+    };
+    let check = async |permits: &Semaphore, _: &Point| one_free(permits);
+    let lab = lab().endings([Ending::Drop]);
+    let report = lab.run(one, lending, check).await;
+    assert_eq!(report.points(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_keeps_the_world_is_found() {
     let found = leaks(lab(), |permits| async {

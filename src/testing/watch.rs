@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 use crate::time::{Timer, now};
 
@@ -79,6 +80,9 @@ pub(crate) async fn sleep(span: Duration) {
 }
 
 /// Waits until something is true, but so long at most: tasks run and time goes on meanwhile.
+///
+/// A paused clock jumps over all of that at once. What other threads do takes real time, so at
+/// last they are given some.
 pub(super) async fn comes_true(limit: Duration, mut is_true: impl FnMut() -> bool) -> bool {
     let until = now().saturating_add(limit);
     let mut pause = Duration::from_millis(1);
@@ -86,14 +90,29 @@ pub(super) async fn comes_true(limit: Duration, mut is_true: impl FnMut() -> boo
         if is_true() {
             return true;
         }
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
-    while !is_true() {
-        if now() >= until {
-            return false;
-        }
+    while now() < until {
         sleep(pause).await;
+        if is_true() {
+            return true;
+        }
         pause *= 2;
     }
-    true
+    for _ in 0..200 {
+        let_others_run();
+        yield_now().await;
+        if is_true() {
+            return true;
+        }
+    }
+    false
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this thread has nothing else to do, and no clock of tokio's shows what others do"
+)]
+fn let_others_run() {
+    std::thread::sleep(Duration::from_millis(5));
 }
