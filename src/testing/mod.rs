@@ -126,6 +126,7 @@ pub struct Laboratory {
     limit_after: Duration,
     most_polls: usize,
     may_stay_pending: bool,
+    watches_waker: bool,
     watched: Resources,
 }
 
@@ -142,6 +143,7 @@ impl Laboratory {
             limit_after: Duration::from_millis(1),
             most_polls: 10_000,
             may_stay_pending: false,
+            watches_waker: false,
             watched: Resources::default(),
         }
     }
@@ -195,6 +197,14 @@ impl Laboratory {
     /// been tried. Without this it is a failure, and probably a wake-up that was lost.
     pub fn may_stay_pending(mut self) -> Self {
         self.may_stay_pending = true;
+        self
+    }
+
+    /// Whether nobody may hold the future's waker any more once it is cancelled, as one that is
+    /// left behind in a list of waiters does. By default somebody may: many channels keep the
+    /// waker of their receiver until the next one comes.
+    pub fn watch_waker(mut self, watch: bool) -> Self {
+        self.watches_waker = watch;
         self
     }
 

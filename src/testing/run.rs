@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -208,6 +209,7 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
             patience,
             limit_after,
             watched,
+            watches_waker,
             ..
         } = *self.laboratory;
         let before = watched.count();
@@ -218,8 +220,14 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
         let (future, actor) = (self.start)(&world);
         let mut drive = Drive::new(point, patience, limit_after, actor);
         let subject = drive.subject(future);
+        let flag = subject.flag();
         let came = drive.go(subject).await;
         let came = came.ok_or("its task was aborted, and is still not dropped")?;
+        // Before time goes on or the neighbour acts: whoever wakes lets go of the waker. (The
+        // runtime itself keeps that of one who yields until its next round.)
+        if watches_waker && !comes_true(Duration::ZERO, || Arc::strong_count(&flag) == 1).await {
+            return Err("something still holds the waker that it was polled with".into());
+        }
         if !drive.finish().await {
             return Err("its neighbour does not come to its end".into());
         }

@@ -46,6 +46,11 @@ impl Subject {
         }
     }
 
+    /// What its wakers refer to.
+    pub(super) fn flag(&self) -> Arc<Flag> {
+        Arc::clone(&self.flag)
+    }
+
     /// Whether it would be polled again by a scheduler.
     pub(super) fn is_woken(&self) -> bool {
         self.flag.is_up()

@@ -3,7 +3,7 @@
 use std::future::{Future, pending, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
@@ -206,6 +206,36 @@ async fn a_task_that_takes_its_time_is_none_that_stays() {
     let report = lab().run(one, spawning, check).await;
     // Cut at 0, 1, ended at 2; woken at 1; in a task as in the first place.
     assert_eq!((report.points(), report.most_polls()), (3 + 2 + 3 + 3, 2));
+}
+
+/// As one that is left behind in a list of waiters.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_is_kept_is_found_where_it_is_asked_for() {
+    let keeping = || {
+        |kept: Arc<Mutex<Vec<Waker>>>| async move {
+            poll_fn(|cx| {
+                kept.lock().unwrap().push(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
+            sleep(MILLI).await;
+        }
+    };
+    let check = async |_: &Mutex<Vec<Waker>>, _: &Point| {};
+    let lab = || lab().watch_waker(true);
+    let found = lab()
+        .try_run(async || Mutex::default(), keeping(), check)
+        .await;
+    let found = found.unwrap_err();
+    assert_eq!(
+        found.what,
+        "something still holds the waker that it was polled with"
+    );
+    assert_eq!(found.point, Point::new(1, Ending::Drop, Order::AfterCut));
+    let unwatched = lab().watch_waker(false);
+    unwatched
+        .run(async || Mutex::default(), keeping(), check)
+        .await;
 }
 
 /// The clock jumps over the patience, and the thread needs real time.

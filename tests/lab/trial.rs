@@ -52,7 +52,9 @@ pub(crate) fn run_all(trials: Vec<Trial>) {
             .unwrap();
         // What the crate does by chance is the same each time.
         fastrand::seed(7);
-        let lab = Laboratory::new(&*trial.name).shuffles(shuffles());
+        let lab = Laboratory::new(&*trial.name)
+            .shuffles(shuffles())
+            .watch_waker(true);
         let report = runtime.block_on((trial.run)(lab));
         println!(
             "{}: {} points, {} polls",
