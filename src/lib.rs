@@ -94,7 +94,8 @@
 //!
 //! `tower` (default): layers and services. `signal`: SIGINT and SIGTERM for a [`Shutdown`].
 //! `tracing`: the events of [`observe`] as `tracing` events. `test-util`: tokio's clock instead
-//! of the processor's. The adapters: on Unix `process` (child processes), `session` (sessions
+//! of the processor's, and a laboratory (`testing`) that cancels futures of yours at every point.
+//! The adapters: on Unix `process` (child processes), `session` (sessions
 //! with commands, code and files; on this machine without more) and `agentbay` (the same at
 //! AgentBay); `websocket` (JSON-RPC that reconnects), `redis` (a client, and limits for many
 //! machines).
@@ -135,8 +136,8 @@ pub mod shutdown;
 mod span;
 pub mod stream;
 mod sync;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testing;
 pub mod time;
 pub mod timeout;
 #[cfg(feature = "tower")]

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::time::{Timer, now};
+pub(crate) use super::watch::sleep;
 
 /// How many cases a model test runs: the environment may ask for more.
 pub(crate) fn cases() -> u32 {
@@ -178,13 +178,6 @@ pub(crate) fn spin<Fut: Future>(future: Fut) -> Fut::Output {
         }
     }
     panic!("still pending after a million polls");
-}
-
-/// Sleeps on the crate's own timer.
-pub(crate) async fn sleep(span: Duration) {
-    let until = now().saturating_add(span);
-    let mut timer = Timer::new();
-    poll_fn(|cx| timer.poll_until(until, cx)).await;
 }
 
 #[cfg(test)]
