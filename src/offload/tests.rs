@@ -174,6 +174,7 @@ async fn what_blocks_is_on_a_thread_of_its_own_and_can_be_cut() {
 #[tokio::test(start_paused = true)]
 async fn a_running_thread_is_abandoned_and_stays_counted() {
     let (offload, door) = (offload(1, 0), Arc::<Door>::default());
+    let _opens = Opens(&door);
     let mut call = pin!(offload.run(door.work()).timeout(5 * SECOND));
     assert!(step(call.as_mut()).await.is_pending());
     until(|| door.inside.load(SeqCst) == 1).await;

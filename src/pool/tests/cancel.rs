@@ -176,6 +176,7 @@ async fn a_creation_goes_on_when_its_caller_gives_up_and_lands_idle() {
         while let Err(error) = pool.get().max_wait(SECOND).await {
             assert_eq!(error.refusal(), Some(Refusal::pool_exhausted(SECOND)));
             failures += 1;
+            assert!(failures < 9, "every connect is thrown away");
         }
         failures
     };
