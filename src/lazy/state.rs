@@ -230,6 +230,22 @@ mod tests {
         assert_eq!(ask(&mut state, &mut a, 0), Step::Made);
     }
 
+    /// Trap 71: one who found no value, and comes to wait when it has been made.
+    #[test]
+    fn who_joins_after_the_end_is_told() {
+        let mut state = Plain::new();
+        let (mut a, mut late) = (None, None);
+        assert_eq!(ask(&mut state, &mut a, 0), Step::Start);
+        assert_eq!(state.end(&mut a, None), [0]);
+        assert_eq!(ask(&mut state, &mut late, 1), Step::Made);
+        assert_eq!((late, state.waiting()), (None, 0));
+        // After a failure it is a flight of its own.
+        let mut state = Plain::new();
+        assert_eq!(ask(&mut state, &mut a, 0), Step::Start);
+        assert_eq!(state.end(&mut a, Some(&9)), [0]);
+        assert_eq!(ask(&mut state, &mut late, 1), Step::Start);
+    }
+
     #[test]
     fn whoever_was_called_while_it_was_away_is_called_again() {
         let mut state = Plain::new();

@@ -393,7 +393,7 @@ async fn a_wait_can_be_spawned_and_shared() {
     assert!(format!("{lazy:?} {:?}", lazy.get()).contains("running: false"));
 }
 
-/// Two threads drive the same initialiser by turns.
+/// Two threads drive the same initialiser by turns. Trap 71: who comes as it ends is told.
 #[test]
 fn callers_on_many_threads_make_one_value() {
     for round in 0..50 {

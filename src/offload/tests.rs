@@ -154,11 +154,27 @@ async fn what_has_no_place_is_refused_at_once() {
     assert_eq!((first.await, second.await), (Ok(7), Ok(7)));
 }
 
+/// Trap 57: whoever polls is not held up by the work, so that a limit can end the wait.
+#[tokio::test(start_paused = true)]
+async fn what_blocks_is_on_a_thread_of_its_own_and_can_be_cut() {
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let work = move || {
+        let _ = blocked.recv_timeout(5 * SECOND);
+        Ok::<_, ()>(7)
+    };
+    let mut call = pin!(offload(1, 0).run(work).timeout(SECOND));
+    assert!(step(call.as_mut()).await.is_pending(), "it ran here");
+    tokio::time::advance(SECOND).await;
+    assert!(call.await.unwrap_err().is_timed_out());
+    drop(release);
+}
+
 /// Trap 81: a time limit passes while work runs. The caller is told in time, the thread goes
 /// on, its number is visible and its slot is not given to another.
 #[tokio::test(start_paused = true)]
 async fn a_running_thread_is_abandoned_and_stays_counted() {
     let (offload, door) = (offload(1, 0), Arc::<Door>::default());
+    let _opens = Opens(&door);
     let mut call = pin!(offload.run(door.work()).timeout(5 * SECOND));
     assert!(step(call.as_mut()).await.is_pending());
     until(|| door.inside.load(SeqCst) == 1).await;

@@ -450,7 +450,8 @@ async fn a_flapping_source_does_not_reset_the_back_off() {
         .jitter(Jitter::None)
         .max_delay(SECOND);
     let retry = retry.backoff(backoff).build().unwrap();
-    let told = all(resume(0, open, |last, n| *last = *n).retry(retry)).await;
+    let items = resume(0, open, |last, n| *last = *n).retry(retry);
+    let told = all(items.take(99)).await;
     let (last, items) = told.split_last().unwrap();
     assert!(items.iter().cloned().map(Result::unwrap).eq(1..=50));
     let error = last.as_ref().unwrap_err();

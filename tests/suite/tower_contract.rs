@@ -10,6 +10,7 @@ use mainstay::observe::{Event, EventKind, GaveUp};
 use mainstay::prelude::*;
 use mainstay::tower::IntoLayer;
 use mainstay::{BoxError, BoxedError, Error, Refusal};
+use tower::limit::ConcurrencyLimit;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_test::mock;
 
@@ -242,10 +243,13 @@ async fn a_ready_and_idle_clone_holds_nothing() {
         .build()
         .unwrap();
     let layer = bulkhead.clone().into_layer().unwrap();
-    let mut idle = layer.layer(service_fn(|n: u32| async move { Ok::<_, Oops>(n) }));
+    // Nor one of the service inside, whose readiness is a permit.
+    let inner = service_fn(|n: u32| async move { Ok::<_, Oops>(n) });
+    let mut idle = layer.layer(ConcurrencyLimit::new(inner, 1));
     let mut busy = idle.clone();
     now(idle.ready()).unwrap();
-    assert_eq!(busy.ready().await.unwrap().call(1).await, Ok(1));
+    now(busy.ready()).unwrap();
+    assert_eq!(now(busy.call(1)), Ok(1));
     assert_eq!(idle.call(2).await, Ok(2));
 }
 

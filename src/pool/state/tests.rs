@@ -48,6 +48,22 @@ fn each_caller_starts_one_creation_up_to_the_maximum() {
     }
 }
 
+/// Trap 19: what comes back after a caller found nothing, and before it stands in the line.
+#[test]
+fn who_takes_a_place_in_the_line_looks_once_more() {
+    let (mut state, mut fx) = (Real::new(RULES, 1), Effects::none());
+    let user = enter(&mut state, "user", &mut fx);
+    state.landed(entry(7), NOW, &mut fx);
+    let Turn::Candidate(lent) = state.look(user, &mut None, NOW, &mut fx) else {
+        panic!("it is served")
+    };
+    assert!(state.arrived(&mut fx));
+    assert!(matches!(state.take(NOW, false, &mut fx), Take::Empty));
+    state.put(lent.entry, NOW, &mut fx);
+    let turn = state.enter(None, &mut Some("late"), NOW, &mut fx);
+    assert!(matches!(turn, Turn::Candidate(_)), "{turn:?}");
+}
+
 fn look(state: &mut Real, ticket: u64, fx: &mut Fx<u32, &'static str, &'static str>) -> String {
     match state.look(ticket, &mut Some("again"), NOW, fx) {
         Turn::Waiting(..) => "waits".into(),

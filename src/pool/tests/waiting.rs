@@ -176,7 +176,7 @@ async fn when_every_creation_fails_everyone_gets_an_error_of_his_own() {
     let (factory, pool) = pool_of(3);
     factory.create.takes(SECOND);
     factory.create.set(Does::Fail);
-    let all = (0..10).map(|_| pool.get());
+    let all = (0..10).map(|_| pool.get().max_wait(60 * SECOND));
     let results = futures_util::future::join_all(all).await;
     for result in results {
         assert_eq!(error(result), Error::operation("failed"));

@@ -205,7 +205,8 @@ async fn a_worker_that_fails_to_begin_and_a_producer_that_pauses_strand_nothing(
         } else {
             Ok(command)
         };
-        assert_eq!(ticket.await, expected);
+        let told = tokio::time::timeout(Duration::from_secs(86_400), ticket);
+        assert_eq!(told.await.expect("it is stranded"), expected);
     }
 }
 

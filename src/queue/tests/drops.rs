@@ -57,6 +57,7 @@ async fn a_worker_aborted_at_any_poll_loses_no_item() {
         async |polls| {
             let (queue, tickets) = current.borrow_mut().take().unwrap();
             adds_up(&queue.snapshot());
+            assert_eq!(queue.snapshot().running, 0, "nobody works on it any more");
             let mut cancelled = 0;
             for (at, ticket) in tickets.into_iter().enumerate() {
                 match (at, ticket.await) {
