@@ -86,7 +86,7 @@ fn capped(backoff: &Backoff, due: f64) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("backoff"), ..ProptestConfig::default() })]
 
     /// Traps 46 and 47.
     #[test]
