@@ -289,6 +289,23 @@ mod tests {
         buckets.record(Batch::of(outcome).counts());
     }
 
+    #[test]
+    fn a_window_is_from_one_call_to_a_million_or_a_millisecond_and_more() {
+        for (window, is_right) in [
+            (Window::calls(0), false),
+            (Window::calls(1), true),
+            (Window::calls(1_000_000), true),
+            (Window::calls(1_000_001), false),
+            (Window::time(Duration::from_nanos(999_999)), false),
+            (Window::time(Duration::from_millis(1)), true),
+            (Window::time(Duration::MAX), true),
+        ] {
+            assert_eq!(window.check().is_ok(), is_right, "{window:?}");
+        }
+        assert_eq!(Window::calls(7).capacity(), Some(7));
+        assert_eq!(Window::time(Duration::MAX).capacity(), None);
+    }
+
     /// Trap 12.
     #[test]
     fn a_ring_forgets_the_oldest_call_with_each_new_one() {
