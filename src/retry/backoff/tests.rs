@@ -324,4 +324,6 @@ fn a_base_of_zero_is_no_delay() {
         }
     }
     assert!(!Backoff::constant(ns(1)).are_none());
+    let unknown = ByAttempt(|_: u32| ns(0));
+    assert!(!unknown.are_none(), "nobody has tried");
 }
