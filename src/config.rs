@@ -142,51 +142,12 @@ pub(crate) fn require(
 
 #[cfg(test)]
 mod tests {
-    use crate::circuit_breaker::Cancelled;
-    use crate::rate_limit::RateLimiterBuilder;
-    use crate::{Bulkhead, CircuitBreaker, RateLimiter};
-
     #[test]
     fn a_text_that_is_malformed_is_not_shown() {
         let error = super::ConfigError::new("url", super::Value::Malformed, "an address");
         assert_eq!(
             error.to_string(),
             "url is malformed, but must be an address"
-        );
-    }
-
-    #[test]
-    fn what_was_never_set_is_not_called_zero() {
-        let rate: RateLimiterBuilder = RateLimiter::builder();
-        let errors = [
-            Bulkhead::builder().build().unwrap_err(),
-            rate.build().unwrap_err(),
-            rate.keyed().build::<u8>().unwrap_err(),
-            CircuitBreaker::builder()
-                .no_failure_rate()
-                .build()
-                .unwrap_err(),
-            CircuitBreaker::builder()
-                .cancelled(Cancelled::Slow)
-                .build()
-                .unwrap_err(),
-        ];
-        assert_eq!(
-            errors.map(|error| error.to_string()),
-            [
-                "max_concurrent is not set, but must be at least 1",
-                "rate is not set, but must be at least 1 permit in a period",
-                "rate is not set, but must be at least 1 permit in a period",
-                "consecutive_failures is not set, but must be set where there is neither a \
-                 failure rate nor a slow-call rate",
-                "slow_calls is not set, but must be set where cancelled calls count when they \
-                 are slow",
-            ]
-        );
-        let zero = Bulkhead::builder().max_concurrent(0).build().unwrap_err();
-        assert_eq!(
-            zero.to_string(),
-            "max_concurrent is 0, but must be at least 1"
         );
     }
 }

@@ -112,6 +112,9 @@ mod ext;
 pub mod fallback;
 pub mod gather;
 pub mod lazy;
+#[cfg(test)]
+#[path = "../tests/support/models.rs"]
+mod models;
 pub mod observe;
 pub mod offload;
 pub mod operation;

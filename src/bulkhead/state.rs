@@ -293,78 +293,129 @@ mod tests {
     /// A slow, obvious reference: a queue of names and a sum.
     #[derive(Default)]
     struct Model {
+        limit: u32,
         inside: Vec<(usize, u32)>,
         waiting: VecDeque<(usize, u32)>,
     }
 
     impl Model {
-        fn settle(&mut self, limit: u32) {
-            while let Some(&(name, weight)) = self.waiting.front() {
-                let in_use: u32 = self.inside.iter().map(|inside| inside.1).sum();
-                if in_use + weight > limit {
+        fn in_use(&self) -> u64 {
+            self.inside.iter().map(|inside| u64::from(inside.1)).sum()
+        }
+
+        fn fits(&self, weight: u32) -> bool {
+            weight == 0 || self.in_use() + u64::from(weight) <= self.limit.into()
+        }
+
+        /// What becomes of one who comes; `None` where it waits, if there is room to.
+        fn come(&mut self, name: usize, weight: u32) -> Option<Place> {
+            let limit = self.limit;
+            if weight > limit {
+                Some(Place::TooLarge { limit })
+            } else if self.waiting.is_empty() && self.fits(weight) {
+                self.inside.push((name, weight));
+                Some(Place::Admitted)
+            } else {
+                None
+            }
+        }
+
+        /// Those who get in.
+        fn settle(&mut self) -> Vec<usize> {
+            let mut admitted = Vec::new();
+            while let Some((name, weight)) = self.waiting.pop_front() {
+                if !self.fits(weight) {
+                    self.waiting.push_front((name, weight));
                     break;
                 }
-                self.waiting.pop_front();
                 self.inside.push((name, weight));
+                admitted.push(name);
             }
+            admitted
         }
     }
 
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Enter(u32),
+        Try(u32),
+        Release(usize),
+        Leave(usize),
+        Resize(u32),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let weight = prop_oneof![16 => 0..5u32, 1 => (u32::MAX - 2)..=u32::MAX];
+        (0..16u8, weight, any::<usize>()).prop_map(|(kind, weight, at)| match kind {
+            0..6 => Op::Enter(weight),
+            6..8 => Op::Try(weight),
+            8..13 => Op::Release(at),
+            13..15 => Op::Leave(at),
+            _ => Op::Resize(weight),
+        })
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("bulkhead"), ..ProptestConfig::default() })]
         #[test]
         fn behaves_like_the_slow_model(
-            ops in prop::collection::vec((0..5u8, 1..5u32, any::<prop::sample::Index>()), 0..120),
+            max_queue in 0..5usize,
+            ops in prop::collection::vec(op(), 0..60),
         ) {
-            let (mut limit, max_queue) = (4, 6);
-            let state = State::new(limit, max_queue);
-            let mut model = Model::default();
-            let mut keys = std::collections::HashMap::new();
-            for (name, (op, weight, at)) in ops.into_iter().enumerate() {
+            let state = State::new(4, max_queue);
+            let mut model = Model { limit: 4, ..Model::default() };
+            let mut keys: std::collections::HashMap<usize, Key> = Default::default();
+            for (name, op) in ops.into_iter().enumerate() {
+                let mut woken = Vec::new();
                 match op {
-                    0 | 1 => {
+                    Op::Enter(weight) => {
                         let entry = state.enter(weight, &mut Some(name));
-                        if weight > limit {
-                            prop_assert_eq!(entry, Place::TooLarge { limit });
-                        } else if model.waiting.len() >= max_queue {
-                            prop_assert_eq!(entry, Place::Full);
-                        } else {
+                        let expected = model.come(name, weight);
+                        if expected.is_none() && model.waiting.len() < max_queue {
                             model.waiting.push_back((name, weight));
-                            model.settle(limit);
-                            match entry {
-                                Place::Queued(key) => { keys.insert(name, key); }
-                                entry => prop_assert_eq!(entry, Place::Admitted),
-                            }
+                            keys.insert(name, queued(&entry));
+                        } else {
+                            prop_assert_eq!(entry, expected.unwrap_or(Place::Full));
                         }
                     }
-                    2 if !model.inside.is_empty() => {
-                        let (_, weight) = model.inside.swap_remove(at.index(model.inside.len()));
-                        state.release(weight);
-                        model.settle(limit);
+                    Op::Try(weight) => {
+                        let expected = model.come(name, weight).unwrap_or(Place::Full);
+                        prop_assert_eq!(state.try_enter(weight), expected);
                     }
-                    3 if !model.waiting.is_empty() => {
-                        let (name, _) = model.waiting.remove(at.index(model.waiting.len())).unwrap();
-                        prop_assert!(state.leave(keys[&name]).is_some());
-                        model.settle(limit);
+                    Op::Release(at) if !model.inside.is_empty() => {
+                        let (_, weight) = model.inside.swap_remove(at % model.inside.len());
+                        woken.extend(state.release(weight));
                     }
-                    4 => {
-                        limit = weight + 1;
-                        state.resize(limit);
-                        model.waiting.retain(|waiter| {
-                            let keep = waiter.1 <= limit;
-                            if !keep { state.leave(keys[&waiter.0]); }
-                            keep
-                        });
-                        model.settle(limit);
+                    Op::Leave(at) if !model.waiting.is_empty() => {
+                        let (name, _) = model.waiting.remove(at % model.waiting.len()).unwrap();
+                        woken.extend(state.leave(keys[&name]).unwrap());
                     }
-                    _ => {}
+                    Op::Resize(limit) => {
+                        woken.extend(state.resize(limit));
+                        model.limit = limit;
+                        // Who has become too large is told so, looks, and leaves.
+                        let too_large = |waiter: &&(usize, u32)| waiter.1 > limit;
+                        for (name, _) in model.waiting.iter().filter(too_large) {
+                            prop_assert!(woken.contains(name));
+                            woken.retain(|other| other != name);
+                            let place = state.check(keys[name], &mut None);
+                            prop_assert_eq!(place, Place::TooLarge { limit });
+                            woken.extend(state.leave(keys[name]).unwrap());
+                        }
+                        model.waiting.retain(|waiter| waiter.1 <= limit);
+                    }
+                    Op::Release(_) | Op::Leave(_) => {}
                 }
-                let in_use: u32 = model.inside.iter().map(|inside| inside.1).sum();
-                prop_assert_eq!(state.in_use(), in_use);
+                let admitted = model.settle();
+                prop_assert_eq!(woken, admitted, "those who get in are woken, in order");
+                prop_assert_eq!(u64::from(state.in_use()), model.in_use());
                 prop_assert_eq!(state.queued(), model.waiting.len());
+                prop_assert_eq!(state.has_room_to_wait(), model.waiting.len() < max_queue);
                 for (name, key) in &keys {
                     let waits = model.waiting.iter().any(|waiter| waiter.0 == *name);
-                    prop_assert_eq!(state.check(*key, &mut None) == Place::Queued(*key), waits);
+                    let waker = &mut Some(*name);
+                    prop_assert_eq!(state.check(*key, waker) == Place::Queued(*key), waits);
+                    prop_assert_eq!(*waker, Some(*name), "the waker that it gave before");
                 }
             }
         }

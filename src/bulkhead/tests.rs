@@ -840,7 +840,7 @@ impl Caller {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("bulkhead"), ..ProptestConfig::default() })]
 
     /// Whatever callers do: no slot is lost, and nobody sleeps who could run.
     #[test]

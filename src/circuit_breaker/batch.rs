@@ -109,6 +109,7 @@ mod tests {
         let mut batch = Batch::default();
         for calls in 0..u64::from(MOST) {
             assert_eq!(batch.counts().calls, calls);
+            assert_eq!(batch.is_empty(), calls == 0);
             batch = batch.with(Outcome::default()).unwrap();
         }
         assert_eq!(batch.with(Outcome::default()), None);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("breaker"), ..ProptestConfig::default() })]
         #[test]
         fn a_batch_says_what_a_list_says(
             outcomes in prop::collection::vec(outcome(), 0..300),

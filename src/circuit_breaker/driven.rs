@@ -16,6 +16,7 @@ use super::published::Word;
 use super::shared::Shared;
 use super::state::{Look, Rules, State};
 use super::window::{Outcome, Window};
+use crate::models::{Move, moves};
 use crate::retry::{Backoff, Jitter};
 use crate::time::Instant;
 
@@ -67,7 +68,7 @@ enum Op {
     Admit,
     Settle(prop::sample::Index, Option<Outcome>),
     Run(usize, Option<Outcome>),
-    Pass(Duration),
+    Pass(Move),
     Order(CircuitState),
     Look,
 }
@@ -94,7 +95,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (any::<prop::sample::Index>(), outcome()).prop_map(|(at, o)| Op::Settle(at, o)),
         40 => outcome().prop_map(|o| Op::Run(1, o)),
         4 => (1..300usize).prop_map(|times| Op::Run(times, OK)),
-        2 => (0..2_500u64).prop_map(|ms| Op::Pass(Duration::from_millis(ms))),
+        2 => moves(5 * SECOND / 2).prop_map(Op::Pass),
         1 => order.prop_map(Op::Order),
         1 => Just(Op::Look),
     ]
@@ -134,7 +135,7 @@ fn order(driven: &Driven, model: &mut Model, state: CircuitState) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("breaker"), ..ProptestConfig::default() })]
     #[test]
     fn with_its_words_it_behaves_like_the_slow_model(
         rules in prop_oneof![rules(), higher_rates()],
@@ -168,7 +169,7 @@ proptest! {
                         model.settle(call, outcome, now);
                     }
                 },
-                Op::Pass(span) => now = now.saturating_add(span),
+                Op::Pass(by) => now = Instant::from_nanos(by.from(now.as_nanos())),
                 Op::Order(state) => order(&driven, &mut model, state),
                 Op::Look => {
                     let look = driven.look(now);

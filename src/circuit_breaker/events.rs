@@ -131,6 +131,22 @@ mod tests {
     }
 
     #[test]
+    fn a_change_reads_as_a_sentence() {
+        let change = StateChange {
+            cause: Cause::OpenTimeElapsed,
+            from: CircuitState::Open,
+            to: CircuitState::HalfOpen,
+            ..change(1)
+        };
+        assert_eq!(
+            change.to_string(),
+            "open to half-open: the open time is over"
+        );
+        assert_eq!(CircuitState::ForcedOpen.to_string(), "forced open");
+        assert_eq!(Cause::Operator.to_string(), "told by an operator");
+    }
+
+    #[test]
     fn one_at_a_time_delivers_and_in_order() {
         let mut outbox = Outbox::default();
         assert!(outbox.push(change(1)));

@@ -6,9 +6,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::events::{Cause, CircuitState, StateChange};
+use super::inbox::MOST_ROOM;
 use super::open_times::OpenTimes;
 use super::state::{Look, Rules, State, rate};
 use super::window::{Counts, Outcome, Window};
+use crate::models::{Move, moves};
 use crate::retry::{Backoff, Delays, Jitter};
 use crate::time::Instant;
 
@@ -324,6 +326,31 @@ fn the_jitter_of_open_times_is_its_seeds_and_does_not_repeat() {
     assert!(distinct.iter().all(|d| (SECOND / 2..=SECOND).contains(d)));
 }
 
+/// Without terms every result would have to ask.
+#[test]
+fn only_where_results_count_is_there_something_to_count_without_asking() {
+    let mut state = state(RULES);
+    let of = |state: &State| state.terms().map(|terms| (terms.generation, terms.room));
+    assert_eq!(
+        of(&state),
+        Some((0, 1)),
+        "three failures of four would open it"
+    );
+    (0..10).for_each(|_| run(&mut state, OK, START));
+    assert_eq!(of(&state), Some((0, 3)), "seven of ten would");
+    state.metrics_only();
+    assert_eq!(of(&state), Some((1, MOST_ROOM)));
+    state.disable();
+    assert!(of(&state).is_none());
+    state.force_open();
+    assert!(of(&state).is_none());
+    state.reset();
+    open(&mut state, START);
+    assert!(of(&state).is_none());
+    state.admit(at(10)).unwrap();
+    assert!(of(&state).is_none());
+}
+
 /// Trap 14.
 #[test]
 fn an_operators_order_holds_until_the_next() {
@@ -376,6 +403,8 @@ pub(super) struct Model {
     spans: Vec<Duration>,
     pub(super) state: CircuitState,
     log: Vec<(u64, Outcome)>,
+    /// The latest time that the window was told: a clock that goes back leaves it there.
+    latest: u64,
     row: u32,
     /// Openings since it was closed.
     opened: usize,
@@ -405,6 +434,7 @@ impl Model {
             spans: backoff.delays(|| 0).take(500).collect(),
             state: CircuitState::Closed,
             log: Vec::new(),
+            latest: 0,
             row: 0,
             opened: 0,
             openings: 0,
@@ -448,6 +478,7 @@ impl Model {
     pub(super) fn admit(&mut self, call: usize, now: Instant) -> Result<(), Option<Duration>> {
         match self.state {
             CircuitState::ForcedOpen => return Err(None),
+            CircuitState::Open if self.until == Instant::NEVER => return Err(None),
             CircuitState::Open if now < self.until => return Err(Some(self.until.since(now))),
             CircuitState::Open => self.change(CircuitState::HalfOpen, Cause::OpenTimeElapsed),
             _ => {}
@@ -456,6 +487,9 @@ impl Model {
             let taken = self.out.len() + self.ended.len();
             if taken == self.rules.probes as usize {
                 let lost = self.since.saturating_add(self.rules.half_open_limit);
+                if lost == Instant::NEVER {
+                    return Err(Some(self.span));
+                }
                 if now < lost {
                     return Err(Some(self.span.min(lost.since(now))));
                 }
@@ -485,7 +519,8 @@ impl Model {
             self.ended.push(counted);
             self.judge_probes(now);
         } else {
-            self.log.push((now.as_nanos(), counted));
+            self.latest = self.latest.max(now.as_nanos());
+            self.log.push((self.latest, counted));
             if self.state == CircuitState::Closed && (counted.failed || counted.slow) {
                 self.judge_window(now);
             }
@@ -528,14 +563,15 @@ impl Model {
         self.change(CircuitState::Open, cause);
     }
 
-    fn counts(&self, now: Instant) -> Counts {
+    fn counts(&mut self, now: Instant) -> Counts {
+        self.latest = self.latest.max(now.as_nanos());
         let kept: Vec<Outcome> = match self.window {
             ModelWindow::Calls(size) => {
                 let first = self.log.len().saturating_sub(size);
                 self.log[first..].iter().map(|entry| entry.1).collect()
             }
             ModelWindow::Time(step) => {
-                let now = now.as_nanos() / step;
+                let now = self.latest / step;
                 let kept = self.log.iter().filter(|(at, _)| now - at / step < 32);
                 kept.map(|entry| entry.1).collect()
             }
@@ -543,8 +579,8 @@ impl Model {
         sums(&kept)
     }
 
-    pub(super) fn look(&self, now: Instant, generation: u64) -> Look {
-        let open = self.state == CircuitState::Open;
+    pub(super) fn look(&mut self, now: Instant, generation: u64) -> Look {
+        let open = self.state == CircuitState::Open && self.until != Instant::NEVER;
         Look {
             state: self.state,
             counts: match self.state {
@@ -576,7 +612,7 @@ enum Op {
     Admit,
     Settle(prop::sample::Index, Option<Outcome>),
     Run(Option<Outcome>),
-    Pass(Duration),
+    Pass(Move),
     ForceOpen,
     Disable,
     MetricsOnly,
@@ -597,7 +633,7 @@ fn op() -> impl Strategy<Value = Op> {
         10 => Just(Op::Admit),
         8 => (any::<prop::sample::Index>(), outcome()).prop_map(|(at, o)| Op::Settle(at, o)),
         12 => outcome().prop_map(Op::Run),
-        8 => (0..2_500u64).prop_map(|ms| Op::Pass(Duration::from_millis(ms))),
+        8 => moves(5 * SECOND / 2).prop_map(Op::Pass),
         1 => Just(Op::ForceOpen),
         1 => Just(Op::Disable),
         1 => Just(Op::MetricsOnly),
@@ -648,7 +684,7 @@ pub(super) fn told(change: &StateChange) -> (CircuitState, CircuitState, Cause) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("breaker"), ..ProptestConfig::default() })]
     #[test]
     fn behaves_like_the_slow_model(
         rules in rules(),
@@ -670,7 +706,7 @@ proptest! {
                     prop_assert_eq!(admitted.map(|_| ()), model.admit(call, now));
                     tickets.extend(admitted.map(|generation| (call, generation)));
                 }
-                Op::Pass(span) => now = now.saturating_add(span),
+                Op::Pass(by) => now = Instant::from_nanos(by.from(now.as_nanos())),
                 Op::ForceOpen => { state.force_open(); model.order(CircuitState::ForcedOpen); }
                 Op::Disable => { state.disable(); model.order(CircuitState::Disabled); }
                 Op::MetricsOnly => { state.metrics_only(); model.order(CircuitState::MetricsOnly); }

@@ -51,3 +51,36 @@ impl From<Look> for CircuitSnapshot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::window::Counts;
+    use super::*;
+
+    fn snapshot(calls: u64, failures: u64, slow: u64) -> CircuitSnapshot {
+        CircuitSnapshot::from(Look {
+            state: CircuitState::Closed,
+            counts: Counts {
+                calls,
+                failures,
+                slow,
+            },
+            consecutive_failures: 1,
+            until_half_open: None,
+            generation: 2,
+            openings: 3,
+        })
+    }
+
+    #[test]
+    fn a_snapshot_has_the_shares_of_what_was_counted() {
+        let shown = snapshot(8, 2, 4);
+        assert_eq!((shown.successes, shown.failures, shown.slow), (6, 2, 4));
+        assert_eq!(
+            (shown.failure_rate, shown.slow_rate),
+            (Some(0.25), Some(0.5))
+        );
+        let empty = snapshot(0, 0, 0);
+        assert_eq!((empty.failure_rate, empty.slow_rate), (None, None));
+    }
+}

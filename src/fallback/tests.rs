@@ -337,7 +337,7 @@ impl<Fut: Future<Output = Result<u32, Error<u32>>> + Unpin> Operation for Flat<F
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("fallback"), ..ProptestConfig::default() })]
 
     /// The slow model: from the inside to the outside, each layer takes an error or leaves it.
     #[test]

@@ -383,7 +383,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("lazy"), ..ProptestConfig::default() })]
 
         /// Callers come, are polled with and without being woken, and go; the execution asks,
         /// rests, fails, succeeds. In the end everyone who is left gets an answer.

@@ -347,7 +347,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("offload"), ..ProptestConfig::default() })]
 
         #[test]
         fn the_counts_are_those_of_a_list_of_flags(

@@ -377,6 +377,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("process"), ..ProptestConfig::default() })]
+
         #[test]
         fn whatever_happens_the_order_of_things_holds(events in events(), limit in 1_u64..200) {
             let mut plan = plan(Some(limit));

@@ -217,6 +217,16 @@ mod tests {
         covered
     }
 
+    #[test]
+    fn a_rate_tells_what_it_was_given_and_counts_in_lowest_terms() {
+        let rate = rate(100, SECOND);
+        assert_eq!(
+            (rate.permits(), rate.period()),
+            (100, Duration::from_secs(1))
+        );
+        assert_eq!((rate.per_nano(), rate.cost()), (1, 10_000_000));
+    }
+
     /// Trap 37.
     #[test]
     fn no_fraction_is_lost_between_two_looks() {
@@ -379,7 +389,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("limiter"), ..ProptestConfig::default() })]
 
         /// Traps 38, 39.
         #[test]

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("budget"), ..ProptestConfig::default() })]
 
         /// Trap 54: whoever takes all that there is gets exactly what was paid in.
         #[test]
@@ -221,6 +221,45 @@ mod tests {
             }
             let paid_in = u64::from(reserve) * RETRY + deposit * u64::from(calls);
             prop_assert_eq!(granted as u64, paid_in / RETRY);
+        }
+
+        /// The reference: one number, and those that are held.
+        #[test]
+        fn behaves_like_a_purse(
+            deposit in 0..3 * RETRY,
+            reserve in prop_oneof![0..4u32, Just(u32::MAX)],
+            deeds in prop::collection::vec(0..8u8, 0..80),
+        ) {
+            let budget = RetryBudget::with(deposit, reserve);
+            let most = u128::from(reserve.max(1)) * u128::from(RETRY) + u128::from(deposit);
+            let mut purse = u128::from(reserve) * u128::from(RETRY);
+            let mut held = Vec::new();
+            for deed in deeds {
+                let has_one = purse >= RETRY.into();
+                match deed {
+                    0..3 => {
+                        budget.deposit();
+                        purse = (purse + u128::from(deposit)).min(most);
+                    }
+                    3 => {
+                        prop_assert_eq!(budget.withdraw(), has_one);
+                        purse -= if has_one { RETRY.into() } else { 0 };
+                    }
+                    4 | 5 => {
+                        let withdrawal = Withdrawal::of(&budget);
+                        prop_assert_eq!(withdrawal.is_some(), has_one);
+                        purse -= if has_one { RETRY.into() } else { 0 };
+                        held.extend(withdrawal.map(Withdrawal::into_owned));
+                    }
+                    6 => if let Some(withdrawal) = held.pop() {
+                        withdrawal.spend();
+                    },
+                    _ => if held.pop().is_some() {
+                        purse = (purse + u128::from(RETRY)).min(most);
+                    },
+                }
+                prop_assert_eq!(u128::from(budget.balance()), purse / u128::from(RETRY));
+            }
         }
 
         #[test]

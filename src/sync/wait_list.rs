@@ -165,7 +165,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("wait_list"), ..ProptestConfig::default() })]
 
         #[test]
         fn behaves_like_a_queue_with_holes(ops in prop::collection::vec((0..3u8, any::<prop::sample::Index>()), 0..200)) {

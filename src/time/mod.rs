@@ -9,14 +9,15 @@
 
 mod alarm;
 mod entry;
+mod instant;
 mod line;
 #[cfg(test)]
 mod tests;
 mod timer;
 mod wheel;
 
-use std::time::Duration;
-
+pub use instant::Instant;
+pub(crate) use instant::nanos;
 pub use timer::Timer;
 
 /// Whether the clock is the fast one; else it can be paused. A test may claim it.
@@ -26,53 +27,6 @@ fn is_production() -> bool {
         return true;
     }
     !cfg!(any(test, feature = "test-util"))
-}
-
-/// A point in time, in nanoseconds on the crate's own monotonic scale.
-///
-/// [`Instant::NEVER`] lies after every other. Arithmetic saturates: no input panics, and a
-/// clock that goes backwards yields a zero span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instant(u64);
-
-impl Instant {
-    /// After every point in time.
-    pub const NEVER: Self = Self(u64::MAX);
-
-    /// The point `nanos` nanoseconds after the scale's zero: for tests of states that are
-    /// told the time.
-    #[must_use]
-    pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
-    }
-
-    /// Nanoseconds since the scale's zero.
-    #[must_use]
-    pub const fn as_nanos(self) -> u64 {
-        self.0
-    }
-
-    /// Adds a span; too large a sum is [`Instant::NEVER`].
-    #[must_use]
-    pub fn saturating_add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(nanos(span)))
-    }
-
-    /// As [`saturating_add`](Self::saturating_add), in nanoseconds.
-    pub(crate) const fn after(self, nanos: u64) -> Self {
-        Self(self.0.saturating_add(nanos))
-    }
-
-    /// The span since `earlier`; zero when that lies in the future.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-}
-
-/// The whole nanoseconds of a span; 584 years and more are `u64::MAX`.
-pub(crate) fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Where the scale stands at the first reading: far enough from zero that a reading before
@@ -89,7 +43,7 @@ const BASE: u64 = 1 << 60;
 #[inline]
 pub fn now() -> Instant {
     let (clock, zero) = FAST_CLOCK.get_or_init(fast_clock);
-    Instant(BASE + clock.delta_as_nanos(*zero, clock.raw()))
+    Instant::from_nanos(BASE + clock.delta_as_nanos(*zero, clock.raw()))
 }
 
 #[cfg(not(any(test, feature = "test-util")))]
@@ -123,8 +77,8 @@ pub fn now() -> Instant {
     #[cfg(test)]
     let now = now + tests::AHEAD.get();
     match now.checked_duration_since(zero) {
-        Some(after) => Instant(BASE.saturating_add(nanos(after))),
-        None => Instant(BASE.saturating_sub(nanos(zero - now))),
+        Some(after) => Instant::from_nanos(BASE.saturating_add(nanos(after))),
+        None => Instant::from_nanos(BASE.saturating_sub(nanos(zero - now))),
     }
 }
 

@@ -503,7 +503,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("wheel"), ..ProptestConfig::default() })]
 
         #[test]
         fn nobody_is_early_or_late_whatever_comes_and_goes(start in span(), steps in steps()) {

@@ -476,7 +476,7 @@ fn first_to_end(latency: u64, limits: &[u64]) -> (u64, Option<u64>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("timeout"), ..ProptestConfig::default() })]
 
     #[test]
     fn nested_limits_end_a_call_as_the_slow_model_says(

@@ -8,6 +8,7 @@ mod must_not_hold;
 #[cfg(feature = "tower")]
 mod neighbours;
 mod own_types;
+mod settings;
 mod size;
 #[path = "../support/mod.rs"]
 mod support;

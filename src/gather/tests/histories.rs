@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::cases;
 use crate::time::now;
 
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +69,7 @@ fn fits(outcome: &Result<u32, Error<&'static str>>, plan: Plan, number: u32, lim
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("gather"), ..ProptestConfig::default() })]
 
     #[test]
     fn every_item_has_its_one_outcome(

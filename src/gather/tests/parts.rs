@@ -10,7 +10,6 @@ use proptest::prelude::*;
 use crate::gather::ready::{Ready, SOURCE, TIMER};
 use crate::gather::reorder::Reorder;
 use crate::gather::seats::{Fit, Passenger, Seats};
-use crate::testing::cases;
 use crate::time::Instant;
 
 /// The slow and obvious ones: who sits, oldest first, and whether he is ending.
@@ -28,7 +27,7 @@ impl Reference {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("gather"), ..ProptestConfig::default() })]
 
     #[test]
     fn seats_behave_like_a_list_of_passengers(

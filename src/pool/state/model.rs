@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::super::entry::Ages;
 use super::*;
+use crate::models::{Move, moves};
 
 /// One of so many.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,46 @@ struct Wait {
     failure: Option<Id>,
 }
 
+/// When no creations are started that nothing depends on, while creations fail.
+#[derive(Default)]
+struct Pauses {
+    /// How often there was one since something worked.
+    number: u32,
+    /// What was created lately has never worked.
+    doubted: bool,
+    until: Option<Instant>,
+}
+
+impl Pauses {
+    fn failed(&mut self, now: Instant, random: f64) {
+        if self.until.is_some() {
+            return;
+        }
+        // A tenth of a second, doubled each time, at most half a minute; half of it by chance.
+        let mut millis = 100u32;
+        (0..self.number).for_each(|_| millis = (millis * 2).min(30_000));
+        self.number += 1;
+        let least = Duration::from_millis(millis.into()) / 2;
+        self.until = Some(now.saturating_add(least + least.mul_f64(random)));
+    }
+
+    fn succeeded(&mut self) {
+        if !self.doubted {
+            *self = Self::default();
+        }
+    }
+
+    fn proved(&mut self) {
+        if self.doubted {
+            *self = Self::default();
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.until = self.until.filter(|until| *until > now);
+    }
+}
+
 /// Lists and loops.
 struct Model {
     rules: Rules,
@@ -67,7 +108,7 @@ struct Model {
     created: u64,
     failures: u64,
     gone: Vec<Reason>,
-    fill: Fill,
+    pauses: Pauses,
 }
 
 impl Model {
@@ -89,7 +130,7 @@ impl Model {
             created: 0,
             failures: 0,
             gone: vec![],
-            fill: Fill::default(),
+            pauses: Pauses::default(),
         }
     }
 
@@ -113,7 +154,7 @@ impl Model {
 
     fn pause(&self) -> Option<Instant> {
         let other = self.circulating() > 0 || (self.failing && !self.creating.is_empty());
-        self.fill.resumes().filter(|_| other)
+        self.pauses.until.filter(|_| other)
     }
 
     fn is_due(&self, thing: &Thing, now: Instant) -> bool {
@@ -212,7 +253,7 @@ impl Model {
 
     /// One who waits looks: whether it starts a creation.
     fn begin(&mut self, caller: Caller, now: Instant) -> bool {
-        self.fill.tick(now);
+        self.pauses.tick(now);
         let (missing, others) = (self.missing(), self.called());
         let pause = self.pause();
         let wait = self.line.iter_mut().find(|wait| wait.caller == caller);
@@ -252,7 +293,7 @@ impl Model {
     fn missing_idle(&self) -> usize {
         let fill = self.rules.min_idle.saturating_sub(self.idle.len());
         let (first, mut missing) = (self.missing(), 0);
-        while !self.fill.is_paused()
+        while self.pauses.until.is_none()
             && missing < fill
             && self.has_room(first + missing)
             && self.creating.len() + missing < self.line.len() + fill
@@ -288,6 +329,8 @@ struct Both {
     model: Model,
     fx: Effects<Id, Caller, Id>,
     now: Instant,
+    /// The latest time that it ever was.
+    latest: Instant,
     out: HashMap<Id, Box<Entry<Id>>>,
     tickets: HashMap<Caller, u64>,
     names: u64,
@@ -315,6 +358,7 @@ impl Both {
             model: Model::new(rules, max),
             fx: Effects::none(),
             now: Instant::from_nanos(1 << 40),
+            latest: Instant::from_nanos(1 << 40),
             out: HashMap::new(),
             tickets: HashMap::new(),
             names: 0,
@@ -486,7 +530,7 @@ impl Both {
             self.model.creating.remove(at);
             self.model.failing = false;
             self.model.created += 1;
-            self.model.fill.succeeded();
+            self.model.pauses.succeeded();
             self.model.give(expected, true, self.now);
             return;
         }
@@ -494,14 +538,14 @@ impl Both {
         let made = wreck.as_ref().map(|_| id);
         let starter = self.model.creation_over(at, made);
         if how < 5 {
-            self.model.fill.failed(self.now, random);
+            self.model.pauses.failed(self.now, random);
             self.model.fail(id);
             let at = (self.now, random);
             self.real.failed(id, wreck, at, &mut self.fx);
             return;
         }
         if starter.is_none() {
-            self.model.fill.failed(self.now, 0.0);
+            self.model.pauses.failed(self.now, 0.0);
         }
         self.model.lose(starter, id);
         let ticket = starter.map(|starter| self.tickets[&starter]);
@@ -513,7 +557,7 @@ impl Both {
         let arrived = self.real.arrived(&mut self.fx);
         assert_eq!(arrived, !self.model.closed);
         if arrived {
-            self.model.fill.proved();
+            self.model.pauses.proved();
             self.out.get_mut(&id).unwrap().uses += 1;
             coming.thing.uses += 1;
             self.model.in_use.push(coming.thing);
@@ -528,8 +572,8 @@ impl Both {
             .fail_candidate(entry, reason, (self.now, 0.5), &mut self.fx);
         self.model.closing.push((coming.thing.id, reason));
         if coming.thing.uses == 0 && reason == Reason::CheckFailed {
-            self.model.fill.disproved();
-            self.model.fill.failed(self.now, 0.5);
+            self.model.pauses.doubted = true;
+            self.model.pauses.failed(self.now, 0.5);
         }
     }
 
@@ -642,8 +686,9 @@ impl Both {
         }
     }
 
-    fn advance(&mut self, span: Duration) {
-        self.now = self.now.saturating_add(span);
+    fn advance(&mut self, by: Move) {
+        self.now = Instant::from_nanos(by.from(self.now.as_nanos()));
+        self.latest = self.latest.max(self.now);
         // The keeper comes when it was told to, and when it is called.
         if self.real.due <= self.now || self.keeper_called {
             self.tick();
@@ -667,13 +712,13 @@ impl Both {
                 }
             }
         }
-        self.model.fill.tick(self.now);
+        self.model.pauses.tick(self.now);
         let start = self.model.missing_idle();
         self.model.creating.extend(vec![None; start]);
         self.started += start;
     }
 
-    fn op(&mut self, (op, how, at): (u8, u8, Index)) {
+    fn op(&mut self, (op, how, at, clock): (u8, u8, Index, Move)) {
         let someone = |of: &[Caller]| of.get(at.index(of.len().max(1))).copied();
         let served: Vec<Caller> = self.model.served.iter().map(|s| s.0).collect();
         match op {
@@ -698,7 +743,7 @@ impl Both {
                     None => {}
                 }
             }
-            11 => self.advance(Duration::from_millis(u64::from(how) * 7)),
+            11 => self.advance(clock),
             12 if !self.model.returning.is_empty() => self.returned(at),
             13 if how < 5 => self.resize(usize::from(how)),
             14 if how < 1 => self.close(),
@@ -748,7 +793,7 @@ impl Both {
         self.check_wakes();
         for entry in &self.real.idle {
             let late = self.real.due > entry.expires
-                || (entry.idle_until() > self.now && self.real.due > entry.idle_until());
+                || (entry.idle_until() > self.latest && self.real.due > entry.idle_until());
             assert!(!late, "the keeper comes in time");
         }
         let paused = self.real.fill.resumes();
@@ -901,6 +946,11 @@ fn rules() -> impl Strategy<Value = Rules> {
         )
 }
 
+fn op() -> impl Strategy<Value = (u8, u8, Index, Move)> {
+    let at = any::<usize>().prop_map(Index);
+    (0..16u8, 0..20u8, at, moves(Duration::from_millis(140)))
+}
+
 fn ages() -> impl Strategy<Value = Ages> {
     let span = || {
         prop_oneof![
@@ -916,7 +966,7 @@ fn ages() -> impl Strategy<Value = Ages> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("pool"), ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_the_slow_model(
@@ -924,7 +974,7 @@ proptest! {
         ages in ages(),
         max in 3..5usize,
         patient in any::<bool>(),
-        ops in prop::collection::vec((0..16u8, 0..20u8, any::<usize>().prop_map(Index)), 0..150),
+        ops in prop::collection::vec(op(), 0..150),
     ) {
         let mut both = Both::new(rules, max, ages);
         both.tick();

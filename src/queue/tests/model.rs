@@ -1,11 +1,13 @@
 //! The line against a slow and obvious reference, and by itself.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::super::snapshot::Outcome;
 use super::super::state::{Arrival, Entry, Limits, Place, Rank, State};
+use crate::models::{Move, moves};
 use crate::sync::Key;
 use crate::time::Instant;
 
@@ -200,7 +202,8 @@ impl Model {
         match self.ageing {
             None => i128::from(item.priority),
             Some(span) => {
-                i128::from(item.priority) * i128::from(span) + i128::from(self.now - item.came)
+                let waited = i128::from(self.now) - i128::from(item.came);
+                i128::from(item.priority) * i128::from(span) + waited
             }
         }
     }
@@ -275,16 +278,17 @@ enum Op {
     WithdrawFirst(usize),
     AwaitIdle,
     LeaveIdle(u16),
-    Advance(u64),
+    Clock(Move),
     Excess(usize),
     Rouse,
     Close,
 }
 
 /// One union of 15 strategies would clone the runner for each alternative it does not take:
-/// three plain numbers, of which the first says what they mean, are far cheaper.
+/// a few plain numbers, of which the first says what they mean, are far cheaper.
 fn ops() -> impl Strategy<Value = Op> {
-    (0..40u8, any::<u16>(), 0..120u8).prop_map(|(what, at, number)| {
+    let clock = moves(Duration::from_nanos(40));
+    (0..40u8, any::<u16>(), 0..120u8, clock).prop_map(|(what, at, number, clock)| {
         let kind = usize::from(number) % Outcome::KINDS;
         let flag = number % 2 == 0;
         let mostly = number % 10 != 0;
@@ -302,7 +306,7 @@ fn ops() -> impl Strategy<Value = Op> {
             29 => Op::WithdrawFirst(kind),
             30 => Op::AwaitIdle,
             31 => Op::LeaveIdle(at),
-            32..36 => Op::Advance(u64::from(number) % 40),
+            32..36 => Op::Clock(clock),
             36 => Op::Close,
             37..39 => Op::Excess(kind % 3),
             _ => Op::Rouse,
@@ -417,7 +421,7 @@ impl Pair {
                 prop_assert_eq!(self.line.leave_idle(key).is_some(), waits.is_some());
                 waits.map(|at| self.model.drains.remove(at));
             }
-            Op::Advance(nanos) => self.model.now += nanos,
+            Op::Clock(by) => self.model.now = by.from(self.model.now),
             Op::Excess(places) => self.model.excess = places,
             Op::Rouse => self.rouse()?,
             Op::Close => {
@@ -565,6 +569,15 @@ impl Pair {
         prop_assert_eq!(found.accepted, model.accepted);
         prop_assert_eq!(found.waiting, model.waiting.len());
         prop_assert_eq!(found.running, model.running.len());
+        let order = |item: &&Entrant| (std::cmp::Reverse(model.weight(item)), item.number);
+        let mut waiting: Vec<&Entrant> = model.waiting.iter().collect();
+        waiting.sort_by_key(order);
+        let names: Vec<usize> = waiting.iter().map(|item| item.name).collect();
+        prop_assert_eq!(self.line.waiting().copied().collect::<Vec<_>>(), names);
+        let mut running = model.running.clone();
+        running.sort_by_key(|running| running.1);
+        let names: Vec<usize> = running.iter().map(|running| running.0).collect();
+        prop_assert_eq!(self.line.running().copied().collect::<Vec<_>>(), names);
         prop_assert_eq!(found.producers, model.producers.len());
         prop_assert_eq!(found.workers, model.workers);
         prop_assert_eq!(
@@ -595,7 +608,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("queue"), ..ProptestConfig::default() })]
     #[test]
     fn behaves_like_the_slow_model(
         capacity in 1..4usize,

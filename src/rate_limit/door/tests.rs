@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::Refusal;
+use crate::models::{Move, moves};
 use crate::rate_limit::bucket::Rate;
 use crate::rate_limit::shared::Shared;
 use crate::rate_limit::state::{Ask, Place, State};
@@ -44,6 +45,18 @@ fn it_is_open_while_nobody_waits_and_shut_while_someone_does() {
     let place = shared.ask(|state| state.check(key, 1, at(24), &mut None).0);
     assert_eq!(place, Place::Taken);
     assert!(is_open(&shared));
+}
+
+/// What the lock would answer as well, but at the price of the lock.
+#[test]
+fn while_it_is_open_it_answers_by_itself() {
+    let shared = Shared::new(Bucket::new(rate(1, 10), 3, at(5)));
+    assert_eq!(shared.door.try_take(2, at(5)), Some(Ok(())));
+    let ten = Duration::from_nanos(10);
+    assert_eq!(shared.door.try_take(2, at(5)), Some(Err(ten)));
+    shared.ask(|state| state.set_rate(rate(1, 20), at(5)));
+    assert_eq!(shared.door.try_take(2, at(5)), Some(Err(2 * ten)));
+    assert_eq!(shared.door.try_take(1, at(5)), Some(Ok(())));
 }
 
 #[test]
@@ -108,7 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("limiter"), ..ProptestConfig::default() })]
 
     /// Traps 37, 38, 43: each answer is the one of the exact bucket, to the nanosecond; where
     /// the clock goes back by less than a grain, the one of the exact bucket as it would be at
@@ -175,6 +188,124 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// One who does something with a limiter.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Take(u32),
+    /// Waits at most so long.
+    Enter(u32, u64),
+    /// Someone who waits looks, whether it was called or not.
+    Look(usize),
+    Leave(usize),
+    Clock(Move),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let clock = moves(Duration::from_nanos(60_000));
+    (0..20u8, any::<u32>(), any::<u32>(), clock).prop_map(|(kind, number, more, clock)| {
+        // Mostly few, so that many get some; and any number.
+        let permits = if number % 8 == 0 { more } else { number % 7 };
+        let wait = u64::from(more) >> (number % 32);
+        match kind {
+            0..6 => Deed::Take(permits),
+            6..10 => Deed::Enter(permits, wait),
+            10..14 => Deed::Look(more as usize),
+            14 => Deed::Leave(more as usize),
+            _ => Deed::Clock(clock),
+        }
+    })
+}
+
+/// What was taken by whom knows what way, and when: the time that it was told, and the latest
+/// that anybody was told by then.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    told: u64,
+    latest: u64,
+    permits: u32,
+}
+
+/// Of every window from one take up to another: no more was taken in it than the burst and what
+/// the rate adds in its time. `taken` is in the order in which it was taken.
+fn obeys_the_law(taken: &[Taken], permits: u32, period: u64, burst: u32) -> bool {
+    let (rate, period) = (u128::from(permits), u128::from(period));
+    (0..taken.len()).all(|first| {
+        // The door keeps the time in grains: one who was told an earlier one than others were
+        // may have taken by it.
+        let from = taken[first]
+            .told
+            .max(taken[first].latest.saturating_sub(GRAIN));
+        let mut sum = 0;
+        taken[first..].iter().all(|last| {
+            sum += u128::from(last.permits);
+            let added = u128::from(last.latest.saturating_sub(from)) * rate;
+            (sum.saturating_sub(burst.into())) * period <= added
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("limiter"), ..ProptestConfig::default() })]
+
+    /// Traps 38, 39, 40: door, queue and bucket together, for every window, whatever the clock
+    /// does.
+    #[test]
+    fn no_window_has_more_than_the_burst_and_what_the_rate_adds(
+        (permits, period, burst) in prop_oneof![
+            4 => (1..5u32, 1..9_000u64, 1..9u32),
+            1 => (1..=u32::MAX, 1..=u64::MAX, 1..=u32::MAX),
+        ],
+        start in prop_oneof![Just(0), Just(1u64 << 60)],
+        deeds in prop::collection::vec(deed(), 0..60),
+    ) {
+        let shared = Shared::new(Bucket::new(rate(permits, period), burst, at(start)));
+        let (mut now, mut latest) = (start, start);
+        let mut waiting = Vec::new();
+        let mut taken = Vec::new();
+        for deed in deeds {
+            if let Deed::Clock(by) = deed {
+                // Nobody is told of it yet.
+                now = by.from(now);
+                continue;
+            }
+            if waiting.is_empty() && matches!(deed, Deed::Look(_) | Deed::Leave(_)) {
+                continue;
+            }
+            latest = latest.max(now);
+            let told = now;
+            let mut take = |permits| taken.push(Taken { told, latest, permits });
+            match deed {
+                Deed::Take(n) => if shared.try_take(n, at(now)).is_ok() {
+                    take(n);
+                },
+                Deed::Enter(n, wait) => {
+                    let ask = Ask { permits: n, until: at(now).after(wait) };
+                    match shared.ask(|state| state.enter(ask, at(now), &mut None)) {
+                        Place::Taken => take(n),
+                        Place::Waits(key, _) => waiting.push((key, n)),
+                        Place::Refused(_) => {}
+                    }
+                }
+                Deed::Look(which) => {
+                    let which = which % waiting.len();
+                    let (key, n) = waiting[which];
+                    match shared.ask(|state| state.check(key, n, at(now), &mut None).0) {
+                        Place::Taken => { take(n); waiting.remove(which); }
+                        Place::Refused(_) => drop(waiting.remove(which)),
+                        Place::Waits(same, _) => prop_assert_eq!(same, key),
+                    }
+                }
+                Deed::Leave(which) => {
+                    let (key, _) = waiting.swap_remove(which % waiting.len());
+                    shared.ask(|state| state.leave(key, at(now)));
+                }
+                Deed::Clock(_) => {}
+            }
+        }
+        prop_assert!(obeys_the_law(&taken, permits, period, burst), "{taken:?}");
     }
 }
 

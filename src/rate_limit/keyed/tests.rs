@@ -435,7 +435,7 @@ fn step() -> impl Strategy<Value = (u8, u32, u64)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("limiter"), ..ProptestConfig::default() })]
 
     /// Trap 42: a bucket for each key that is never forgotten agrees with every answer of a
     /// part that has room for two, whatever else becomes of its keys; only one without an idle

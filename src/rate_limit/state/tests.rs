@@ -155,6 +155,17 @@ fn a_wait_that_does_not_fit_is_refused_at_once_with_its_length() {
     assert!(matches!(place, Place::Waits(_, told) if told == at(30)));
 }
 
+#[test]
+fn what_is_there_to_the_nanosecond_fits_and_what_never_is_does_not() {
+    let ask = Ask {
+        permits: 1,
+        until: at(30),
+    };
+    assert!(ask.fits(limited(10), at(20)));
+    assert!(!ask.fits(limited(11), at(20)));
+    assert!(!ask.fits(Refusal::TooLarge { asked: 4, limit: 3 }, at(20)));
+}
+
 /// Trap 43.
 #[test]
 fn a_lower_burst_refuses_those_who_wait_for_more() {
@@ -278,6 +289,25 @@ fn a_head_whose_time_no_longer_suffices_is_refused_at_its_next_look() {
     assert_eq!(check(&mut state, a, 1, 15), Place::Taken);
     let place = check(&mut state, (b, 0), 1, 16);
     assert_eq!(place, Place::Refused(limited(9)));
+}
+
+#[test]
+fn a_head_whose_time_just_suffices_waits_on() {
+    let mut state = empty(1);
+    let only = enter_until(&mut state, 0, 1, 10);
+    let place = check(&mut state, (only, 0), 1, 5);
+    assert_eq!(place, Place::Waits(only, at(10)));
+}
+
+#[test]
+fn a_head_that_is_refused_late_is_told_of_its_own_permits_alone() {
+    let mut state = empty(1);
+    let a = enter(&mut state, 0, 1, 0);
+    let b = enter_until(&mut state, 1, 1, 20);
+    enter(&mut state, 2, 1, 0);
+    assert_eq!(check(&mut state, a, 1, 15), Place::Taken);
+    let place = check(&mut state, (b, 0), 1, 21);
+    assert_eq!(place, Place::Refused(limited(4)));
 }
 
 #[test]
@@ -458,7 +488,7 @@ fn driven() -> Driven {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("limiter"), ..ProptestConfig::default() })]
 
     /// Traps 34, 35, 36: who sleeps until its time takes to the nanosecond when the
     /// first in line would, whoever leaves and whatever is changed.

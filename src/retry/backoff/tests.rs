@@ -86,7 +86,7 @@ fn capped(backoff: &Backoff, due: f64) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("backoff"), ..ProptestConfig::default() })]
 
     /// Traps 46 and 47.
     #[test]
@@ -324,4 +324,6 @@ fn a_base_of_zero_is_no_delay() {
         }
     }
     assert!(!Backoff::constant(ns(1)).are_none());
+    let unknown = ByAttempt(|_: u32| ns(0));
+    assert!(!unknown.are_none(), "nobody has tried");
 }

@@ -64,7 +64,7 @@ fn story<B: Delays>(retry: RetryBuilder<B>, most: u32, script: &[Result<u32, u32
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("retry"), ..ProptestConfig::default() })]
 
     #[test]
     fn no_delay_is_as_delays_of_zero(

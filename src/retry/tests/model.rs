@@ -180,7 +180,7 @@ impl Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("retry"), ..ProptestConfig::default() })]
     #[test]
     fn behaves_like_the_slow_model(case in case()) {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -136,7 +136,7 @@ fn sorted(mut list: Vec<usize>) -> Vec<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("scope"), ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_the_slow_registry(

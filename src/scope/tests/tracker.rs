@@ -177,7 +177,7 @@ fn the_refused_are_never_in_flight() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("scope"), ..ProptestConfig::default() })]
 
     /// Whatever happens: the number is right, and nobody sleeps at zero.
     #[test]

@@ -212,6 +212,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: crate::models::cases("session"), ..ProptestConfig::default() })]
+
         /// Against the truth: a server that says whether there is a session.
         #[test]
         fn there_are_never_two(

@@ -92,7 +92,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("shutdown"), ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_the_slow_plan(

@@ -262,6 +262,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("websocket"), ..ProptestConfig::default() })]
+
     /// The rules, each told from the whole history.
     #[test]
     fn it_keeps_the_rules(events in proptest::collection::vec(event(), 0..150)) {

@@ -198,6 +198,8 @@ impl Model {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("websocket"), ..ProptestConfig::default() })]
+
     #[test]
     fn it_does_what_the_list_says(steps in proptest::collection::vec(step(), 0..200)) {
         let mut table = Calls::new();

@@ -255,7 +255,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("redis"), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order: everyone is told once or has left, in order; what
     /// is granted was booked; and in the end nobody is left waiting.

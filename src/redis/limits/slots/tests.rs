@@ -422,7 +422,7 @@ fn history(ops: Vec<Op>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("redis"), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order: what holders believe to have is never more than the
     /// slots; everyone is told once or has left; and what is given back, the server hears of.

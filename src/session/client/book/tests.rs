@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::models::{Move, moves};
 use crate::retry::{Backoff, Jitter};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,7 +177,7 @@ enum Event {
     Interrupted(u8),
     Hurry,
     EndAll,
-    Pass(u64),
+    Pass(Move),
 }
 
 #[derive(Clone, Debug)]
@@ -205,7 +206,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<u8>().prop_map(Event::Interrupted),
         1 => Just(Event::Hurry),
         1 => Just(Event::EndAll),
-        4 => (0..3u64).prop_map(Event::Pass),
+        4 => moves(3 * SECOND).prop_map(Event::Pass),
     ]
 }
 
@@ -318,7 +319,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: crate::testing::cases() / 4, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::models::cases("session"), ..ProptestConfig::default() })]
 
     #[test]
     fn the_book_is_a_list_that_is_looked_through(events in prop::collection::vec(event(), 0..80)) {
@@ -328,7 +329,7 @@ proptest! {
         let mut searched = 0;
         for event in events {
             match event {
-                Event::Pass(seconds) => now = now.saturating_add(Duration::from_secs(seconds)),
+                Event::Pass(by) => now = Instant::from_nanos(by.from(now.as_nanos())),
                 Event::Hold(n) => {
                     let new = model.find(&session(n)).is_none();
                     if new {

@@ -1,0 +1,168 @@
+//! The pure states of `mainstay` and their tests, by themselves.
+//!
+//! A mutant of the whole crate takes most of a minute to build; one of this takes seconds. The
+//! modules have the names and the places that they have at home, so that neither they nor their
+//! tests know that they are here. What drives them is not: a mutant must be seen by the tests of
+//! the state itself.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    private_interfaces,
+    reason = "what the rest of the crate uses is not here"
+)]
+
+#[path = "../../../src"]
+mod whole {
+    pub mod config;
+    pub mod error;
+    pub(crate) mod panics;
+    pub(crate) mod span;
+    pub(crate) mod sync;
+}
+pub use whole::{config, error};
+pub(crate) use whole::{panics, span, sync};
+
+pub use error::{Error, Progress, Refusal};
+
+#[cfg(test)]
+#[path = "../../support/models.rs"]
+mod models;
+#[cfg(test)]
+#[path = "../../support/proof.rs"]
+mod proof;
+
+#[path = "../../../src/time"]
+mod time {
+    mod instant;
+    mod wheel;
+
+    pub use instant::Instant;
+    pub(crate) use instant::nanos;
+
+    /// The tests of states tell them the time.
+    pub(crate) fn now() -> Instant {
+        Instant::from_nanos(1 << 60)
+    }
+}
+
+#[path = "../../../src/retry"]
+mod retry {
+    mod backoff;
+    mod budget;
+
+    pub use backoff::{
+        Backoff, BackoffDelays, ByAttempt, ByAttemptDelays, Delays, FromIter, Jitter,
+    };
+    pub use budget::RetryBudget;
+}
+
+#[cfg(feature = "circuit_breaker")]
+#[path = "../../../src/circuit_breaker"]
+mod circuit_breaker {
+    mod batch;
+    mod classify;
+    #[cfg(test)]
+    mod driven;
+    mod events;
+    mod inbox;
+    #[cfg(test)]
+    mod model;
+    mod open_times;
+    mod published;
+    mod ring;
+    mod shared;
+    mod snapshot;
+    mod state;
+    mod window;
+
+    pub use classify::{Cancelled, CountAs};
+    pub use events::{CircuitState, StateChange};
+    pub use shared::CircuitTicket;
+    pub use window::Window;
+}
+
+#[cfg(feature = "rate_limit")]
+#[path = "../../../src/rate_limit"]
+mod rate_limit {
+    mod bucket;
+    mod door;
+    mod scale;
+    mod shared;
+    mod state;
+    mod word;
+}
+
+#[cfg(feature = "bulkhead")]
+#[path = "../../../src/bulkhead"]
+mod bulkhead {
+    mod slots;
+    mod state;
+}
+
+#[cfg(feature = "pool")]
+#[path = "../../../src/pool"]
+mod pool {
+    mod entry;
+    mod snapshot;
+    mod state;
+}
+
+#[cfg(feature = "queue")]
+#[path = "../../../src/queue"]
+mod queue {
+    mod snapshot;
+    mod state;
+    #[cfg(test)]
+    mod tests {
+        mod model;
+    }
+}
+
+#[cfg(feature = "lazy")]
+#[path = "../../../src/lazy"]
+mod lazy {
+    mod state;
+}
+
+/// Stands for what sorts results: a state is told the outcome.
+mod classify {
+    pub trait Decision: Sized {
+        const ANSWERED: Self;
+        const FAILED: Self;
+        const REFUSED: Self;
+    }
+}
+
+/// Stands for what tells the world.
+#[cfg(feature = "circuit_breaker")]
+mod observe {
+    use crate::circuit_breaker::StateChange;
+
+    pub(crate) const TRACES: bool = false;
+
+    pub(crate) fn circuit_changed(_: &str, _: &StateChange) {}
+}
+
+/// Stands for the pipeline.
+mod policy {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum End {
+        Success,
+        Failure,
+        Ignored,
+        Cancelled,
+        Panicked,
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    /// A mutant that only a rare case shows is a weak test: so these are few.
+    pub(crate) fn cases() -> u32 {
+        let cases = std::env::var("MAINSTAY_CASES");
+        cases.ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)
+    }
+}
