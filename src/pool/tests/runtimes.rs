@@ -291,7 +291,7 @@ fn a_limited_wait_without_a_timer_is_refused() {
 /// Trap 19: who comes as an object comes back gets it, on threads of their own.
 #[test]
 fn two_threads_that_share_one_object_both_get_it_every_time() {
-    const ROUNDS: u32 = 2_000;
+    const ROUNDS: u32 = crate::testing::rounds(2_000);
     let (factory, builder) = plant();
     let pool = builder.max_size(1).check(Check::Never).build().unwrap();
     let user = |how: u32| {
