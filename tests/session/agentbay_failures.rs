@@ -405,8 +405,8 @@ async fn a_hint_of_a_million_years_is_no_wait_of_one() {
             .retry(Retry::builder().max_attempts(3))
             .build()
             .unwrap();
-        let begun = std::time::Instant::now();
-        let error = pipeline.call(|| provider.labels(&id())).await.unwrap_err();
+        let (id, begun) = (id(), std::time::Instant::now());
+        let error = pipeline.call(|| provider.labels(&id)).await.unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(30), "{error}");
         let hinted = error.into_last().unwrap().retry_after().unwrap();
         assert!(hinted <= Duration::from_secs(86_400), "{hinted:?}");

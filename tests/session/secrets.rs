@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use mainstay::session::{Command, SessionError, SessionProvider};
+use mainstay::session::{Command, SessionError, SessionId, SessionProvider};
 
 use crate::embedded::{MS, Place, session};
 
@@ -52,7 +52,7 @@ async fn the_environment_shows_in_no_debug_form_and_no_error() {
     failed(provider.run(&id, &elsewhere).await.err());
     failed(
         provider
-            .run(&"none".into(), &with_secret("true"))
+            .run(&SessionId::new("none"), &with_secret("true"))
             .await
             .err(),
     );
