@@ -75,6 +75,7 @@ async fn nothing_is_taken_or_remembered_before_the_first_poll() {
 
 /// Trap 42.
 #[tokio::test(start_paused = true)]
+#[cfg_attr(miri, ignore = "a crowd of keys takes too long")]
 async fn a_million_keys_once_each_stay_bounded() {
     let tenants = keyed::<u32>(1, 1000);
     let mut refused = 0;
