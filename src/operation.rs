@@ -201,7 +201,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
-        if this.future.is_none() {
+        if is_vacant(&mut this.future) {
             let future = this.start.start(call);
             this.future.set(Some(future));
         }
@@ -301,6 +301,16 @@ pub(crate) fn hand_up<T, E>(
     }
 }
 
+/// Whether there is no future in the slot.
+///
+/// Asked for through a `&Option`, as `is_none` has it, it would be a read of the whole future, which
+/// ends the exclusive borrows that the future holds of itself: in the model of Miri (stacked
+/// borrows) its next use of them is undefined behaviour.
+#[inline(always)]
+pub(crate) fn is_vacant<Fut>(slot: &mut Pin<&mut Option<Fut>>) -> bool {
+    slot.as_mut().as_pin_mut().is_none()
+}
+
 /// Drives the future in the slot, and empties the slot when it has ended.
 #[inline(always)]
 pub(crate) fn poll_slot<Fut, T, E>(
@@ -318,7 +328,7 @@ where
 }
 
 pub(crate) fn cancel_slot<Fut, E>(mut slot: Pin<&mut Option<Fut>>) -> Progress<E> {
-    let attempts = u32::from(slot.is_some());
+    let attempts = u32::from(!is_vacant(&mut slot));
     slot.set(None);
     Progress::started(attempts)
 }

@@ -18,6 +18,7 @@ use super::state::{Look, Rules, State};
 use super::window::{Outcome, Window};
 use crate::models::{Move, moves};
 use crate::retry::{Backoff, Jitter};
+use crate::testing::rounds;
 use crate::time::Instant;
 
 struct Driven {
@@ -225,7 +226,7 @@ fn a_row_of_plain_successes_asks_the_state_once_in_254_calls_and_then_never() {
 #[test]
 fn many_threads_lose_no_result_and_count_none_twice() {
     const THREADS: u64 = 4;
-    const CALLS: u64 = 100_000;
+    const CALLS: u64 = rounds(100_000) as u64 / 5 * 5;
     for (window, timed) in [
         (Window::calls(1_000_000), false),
         (Window::time(SECOND), true),
@@ -263,7 +264,7 @@ fn a_result_counts_in_its_own_generation_or_not_at_all() {
     let counted = std::thread::scope(|scope| {
         let work = || {
             let mut counted = Vec::new();
-            for call in 0..10_000 {
+            for call in 0..rounds(10_000) {
                 let generation = driven.admit(START).unwrap();
                 if call % 64 == 0 {
                     std::thread::yield_now();

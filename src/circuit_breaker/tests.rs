@@ -16,6 +16,7 @@ use super::CircuitState::{Closed, Disabled, ForcedOpen, HalfOpen, MetricsOnly, O
 use super::*;
 use crate::prelude::*;
 use crate::retry::{Jitter, RetryBudget};
+use crate::testing::rounds;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -229,7 +230,7 @@ async fn a_closed_call_dropped_at_any_poll_counts_by_the_rule() {
 /// Trap 2.
 #[test]
 fn eight_threads_at_once_get_one_probe() {
-    for _ in 0..50 {
+    for _ in 0..rounds(50) {
         let breaker = small().open_for(Duration::ZERO).build().unwrap();
         trip(&breaker);
         let (start, end) = (Barrier::new(8), Barrier::new(8));
@@ -397,16 +398,17 @@ fn a_waker_that_reenters_does_not_deadlock() {
 fn a_zero_open_time_neither_recurses_nor_loops() {
     let breaker = small().open_for(Duration::ZERO).build().unwrap();
     trip(&breaker);
-    for _ in 0..1_000_000 {
+    let rounds = rounds(1_000_000);
+    for _ in 0..rounds {
         breaker.try_acquire().unwrap().settle(End::Failure);
     }
-    assert_eq!(breaker.snapshot().openings, 1_000_001);
+    assert_eq!(breaker.snapshot().openings, u64::from(rounds) + 1);
 }
 
 /// Traps 2 and 10.
 #[test]
 fn a_hundred_failures_on_two_threads_open_it_once() {
-    for _ in 0..300 {
+    for _ in 0..rounds(300) {
         let (breaker, changes) = recorded(small().minimum_calls(4));
         let start = Barrier::new(2);
         let fail = || {
@@ -453,7 +455,7 @@ fn changes_by_many_threads_are_told_in_order_and_once() {
         for thread in 0..4u32 {
             let breaker = &breaker;
             scope.spawn(move || {
-                for round in 0..500u32 {
+                for round in 0..rounds(500) {
                     match (round + thread) % 7 {
                         0 => breaker.force_open(),
                         1 => breaker.disable(),

@@ -19,7 +19,7 @@ pub use alternative::{Alternative, Always, Given, If, Other, Own, Recover, Value
 use crate::config::ConfigError;
 use crate::error::{Error, Progress};
 use crate::observe::EventKind;
-use crate::operation::{Operation, Outcome, Repeatable};
+use crate::operation::{Operation, Outcome, Repeatable, is_vacant};
 use crate::policy::{CallContext, IntoPolicy, Policy};
 
 /// Answers in place of an operation that failed: with a value, with a function of the error,
@@ -220,7 +220,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
-        if this.answer.is_none() {
+        if is_vacant(&mut this.answer) {
             let fallback = (*this.fallback).borrow();
             let error = match ready!(this.inner.poll(call, cx)) {
                 Err(error) if fallback.when.applies(&error) => error,

@@ -12,6 +12,7 @@ fn start(command: &Command) -> Process {
 }
 
 #[tokio::test]
+#[cfg_attr(miri, ignore = "it starts processes")]
 async fn without_descriptors_the_signal_tells_of_each_end() {
     let mut children: Vec<_> = (0..20)
         .map(|code| start(&Command::shell(format!("sleep 0.0{code}; exit {code}"))))
@@ -23,6 +24,7 @@ async fn without_descriptors_the_signal_tells_of_each_end() {
 }
 
 #[tokio::test]
+#[cfg_attr(miri, ignore = "it starts processes")]
 async fn without_descriptors_limits_hold_too() {
     let command = Command::shell("echo one; trap '' TERM; sleep 60; sleep 60")
         .time_limit(Duration::from_millis(50))

@@ -347,7 +347,7 @@ async fn a_snapshot_tells_the_permits_and_who_waits() {
 #[test]
 fn many_threads_at_one_moment_get_exactly_the_burst() {
     const THREADS: usize = 8;
-    for _ in 0..50 {
+    for _ in 0..crate::testing::rounds(50) {
         let limiter = RateLimiter::builder()
             .rate(1, Duration::from_secs(86_400))
             .burst(100)

@@ -190,7 +190,7 @@ pin_project! {
     impl<F, T, E> PinnedDrop for Tracked<F, T, E> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if this.future.is_some() {
+            if !crate::operation::is_vacant(&mut this.future) {
                 let how = dropped(&mut this.future, this.slot.has_begun());
                 this.slot.end(how);
             }

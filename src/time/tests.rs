@@ -338,7 +338,7 @@ fn who_waits_when_a_runtime_ends_is_woken_and_then_panics_as_tokios_does() {
 #[test]
 fn nothing_is_left_of_thousands_of_runtimes() {
     both_ways(|| {
-        for round in 0..1000 {
+        for round in 0..crate::testing::rounds(1000) {
             let runtime = paused();
             let id = runtime.handle().id();
             let mut timer = Timer::new();
@@ -580,7 +580,7 @@ fn a_crowd_on_many_threads_is_served_whatever_leaves() {
             .on_thread_start(move || LAZY.set(lazy))
             .build()
             .unwrap();
-        let tasks: Vec<_> = (0..2000u64)
+        let tasks: Vec<_> = (0..u64::from(crate::testing::rounds(2000)))
             .map(|n| runtime.spawn(one_of_the_crowd(n)))
             .collect();
         runtime.block_on(async {

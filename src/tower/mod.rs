@@ -31,7 +31,7 @@ pub use replay::{Cloned, CopiedBy, Replay, ReplayAgain, UsedUp};
 
 use crate::config::ConfigError;
 use crate::error::{Error, Progress};
-use crate::operation::{Operation, Outcome, Repeatable, cancel_slot, poll_slot};
+use crate::operation::{Operation, Outcome, Repeatable, cancel_slot, is_vacant, poll_slot};
 use crate::policy::{CallContext, IntoPolicy, Pipeline, Policy, Stack};
 
 impl<P> Pipeline<P> {
@@ -228,7 +228,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Outcome<Self>> {
         let mut this = self.project();
-        if this.future.is_none() {
+        if is_vacant(&mut this.future) {
             let readiness = this.service.poll_ready(cx);
             let waited = std::mem::replace(this.waits, readiness.is_pending());
             if waited && call.remaining() == Some(Duration::ZERO) {
@@ -252,9 +252,9 @@ where
     }
 
     fn cancel(self: Pin<&mut Self>) -> Progress<S::Error> {
-        let this = self.project();
+        let mut this = self.project();
         *this.waits = false;
-        if this.future.is_none() {
+        if is_vacant(&mut this.future) {
             // Readiness may hold a permit, or a place in a queue. Only the instance's end
             // gives it back; a clone has none of it.
             *this.service = this.service.clone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request as Upgrade;
+use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::http::header::{HOST, HeaderName, HeaderValue};
 
 use super::client::{Client, Handle, OnlyLost};
@@ -264,7 +265,7 @@ impl ClientBuilder {
         let request = (&*self.url).into_client_request().ok();
         let request = request.filter(|request| {
             let uri = request.uri();
-            matches!(uri.scheme_str(), Some("ws" | "wss")) && uri.host().is_some()
+            matches!(uri.scheme_str(), Some("ws" | "wss")) && has_an_address(uri)
         });
         let mut request =
             request.ok_or_else(|| malformed("url", "a ws:// or wss:// URL with a host"))?;
@@ -286,6 +287,16 @@ impl ClientBuilder {
         }
         Ok(request)
     }
+}
+
+/// A host that is no empty text, and a port that is one, if any: what cannot be read as a port
+/// would be taken for none.
+fn has_an_address(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let place = uri.authority().map_or("", |all| all.as_str());
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    let port = place.strip_prefix(host).unwrap_or_default();
+    !host.is_empty() && (matches!(port, "" | ":") || uri.port_u16().is_some())
 }
 
 /// What we do not speak cannot be asked for; a subprotocol is the user's.

@@ -183,3 +183,36 @@ async fn those_who_share_the_connection_of_a_reply_above_the_limit_are_served_ag
     assert_eq!(kind, RedisErrorKind::ReplyTooLarge);
     assert_eq!((before.unwrap(), after.unwrap()), (Some(7), Some(7)));
 }
+
+/// The parser calls itself for each level.
+#[tokio::test]
+async fn replies_within_replies_end_the_connection_and_not_the_stack() {
+    for level in ["*1\r\n", "%1\r\n:1\r\n", "~1\r\n", ">1\r\n", "|1\r\n:1\r\n"] {
+        for greeting in [0, 1] {
+            let answer = level.repeat(200_000).into_bytes().leak();
+            let url = stranger(greeting, answer, false).await;
+            let builder = RedisClient::builder(&url).no_probe().max_attempts(1);
+            let client = builder.limits(Duration::from_secs(5)).build().unwrap();
+            let error = client.get::<String>("k").await.unwrap_err();
+            let error = error.into_last().unwrap();
+            assert_eq!(
+                error.kind(),
+                RedisErrorKind::Protocol,
+                "{level:?}: {error:?}"
+            );
+        }
+    }
+}
+
+/// Each is small; their places in memory are not.
+#[tokio::test]
+async fn a_crowd_of_small_values_is_a_reply_too_large() {
+    let mut answer = b"*1000000\r\n".to_vec();
+    answer.extend(b"_\r\n".repeat(1_000_000));
+    let url = stranger(1, answer.leak(), false).await;
+    let builder = RedisClient::builder(&url).no_probe().max_attempts(1);
+    let client = builder.max_reply(8 << 20).build().unwrap();
+    let error = client.get::<String>("k").await.unwrap_err();
+    let error = error.into_last().unwrap();
+    assert_eq!(error.kind(), RedisErrorKind::ReplyTooLarge, "{error:?}");
+}

@@ -374,3 +374,41 @@ async fn the_key_does_not_go_to_a_proxy_of_the_environment() {
         format!("Bearer {KEY}")
     );
 }
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_not_read() {
+    let head = b"HTTP/1.1 200 OK\r\n".to_vec();
+    let many = format!("x-header: {}\r\n", "x".repeat(1000)).into_bytes();
+    let one = vec![b'x'; 4096];
+    let status = b"HTTP/1.1 200 ".to_vec();
+    for (head, rest) in [(head.clone(), many), (head, one.clone()), (status, one)] {
+        let peer = Peer::always(Act::Drip(head, rest, Duration::ZERO)).await;
+        let begun = std::time::Instant::now();
+        let error = soon(peer.provider().run(&id(), &"ls".into())).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), Kind::Protocol, "{error}");
+        assert_eq!(error.effect(), Effect::Unknown, "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{error}");
+    }
+}
+
+/// It is a day at most, and what cannot wait so long ends at once.
+#[tokio::test]
+async fn a_hint_of_a_million_years_is_no_wait_of_one() {
+    use mainstay::{Pipeline, Retry};
+
+    for hint in ["31557600000000", "99999999999999999999999", "1e300"] {
+        let peer = Peer::always(reply(429, &[("retry-after", hint)], "{}")).await;
+        let provider = peer.provider();
+        let pipeline = Pipeline::builder("hinted")
+            .timeout(Duration::from_secs(60))
+            .retry(Retry::builder().max_attempts(3))
+            .build()
+            .unwrap();
+        let (id, begun) = (id(), std::time::Instant::now());
+        let error = pipeline.call(|| provider.labels(&id)).await.unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(30), "{error}");
+        let hinted = error.into_last().unwrap().retry_after().unwrap();
+        assert!(hinted <= Duration::from_secs(86_400), "{hinted:?}");
+    }
+}

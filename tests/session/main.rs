@@ -27,4 +27,5 @@ mod embedded_files;
 mod example;
 #[path = "../support/sessions.rs"]
 mod scripted;
+mod secrets;
 mod server;

@@ -329,6 +329,10 @@ fn settings_out_of_range_are_named() {
         (Client::builder("http://localhost/"), "url"),
         (Client::builder("no address"), "url"),
         (Client::builder("ws://"), "url"),
+        (Client::builder("ws://:80/"), "url"),
+        (Client::builder("ws://user@:80/"), "url"),
+        (Client::builder("ws://localhost:99999/"), "url"),
+        (Client::builder("ws://localhost:http/"), "url"),
         (Client::builder(url).header("a b", "c"), "header"),
         (Client::builder(url).header("a", "c\n"), "header"),
         (Client::builder(url).header("Upgrade", "h2c"), "header"),
@@ -361,6 +365,14 @@ fn settings_out_of_range_are_named() {
     ];
     for (builder, field) in wrong {
         assert_eq!(builder.build().unwrap_err().field(), field);
+    }
+    for right in [
+        "ws://h",
+        "ws://h:",
+        "ws://h:1?q",
+        "ws://u:p@[::1]:65535/x:y@z",
+    ] {
+        assert!(Client::builder(right).build().is_ok(), "{right}");
     }
     let secret = Client::builder("s3cret").build().unwrap_err().to_string();
     assert_eq!(

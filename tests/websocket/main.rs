@@ -8,6 +8,7 @@ mod execution;
 mod input;
 mod link;
 mod peer;
+mod secrets;
 mod served;
 /// The example's, as it is.
 #[path = "../../examples/websocket_server/server.rs"]

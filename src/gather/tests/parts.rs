@@ -182,7 +182,7 @@ fn a_task_is_woken_once_and_only_while_it_sleeps() {
 /// Two threads wake, one sleeps and looks: each wake-up is followed by a look.
 #[test]
 fn no_wake_up_is_lost_between_threads() {
-    const TURNS: usize = 20_000;
+    const TURNS: usize = crate::testing::rounds(20_000) as usize;
     let task = Arc::new(Task::default());
     let waker = Waker::from(Arc::clone(&task));
     let mut ready = Ready::new();

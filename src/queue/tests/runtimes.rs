@@ -223,7 +223,7 @@ fn a_handler_that_blocks_its_thread_is_left_behind_and_reported() {
 #[test]
 fn with_many_threads_every_item_has_exactly_one_outcome() {
     const PRODUCERS: u64 = 4;
-    const EACH: u64 = 2_000;
+    const EACH: u64 = crate::testing::rounds(2_000) as u64;
     let home = threads(2);
     let queue = home
         .block_on(async {

@@ -341,7 +341,7 @@ impl Clock {
     }
 }
 
-const ROUNDS: u32 = 30_000;
+const ROUNDS: u32 = crate::testing::rounds(30_000);
 
 /// Trap 40: what was drained and never fills up again is refilled by time alone, so all that
 /// came is taken or still there, to the last unit, whatever else goes on.

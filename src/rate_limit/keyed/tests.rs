@@ -75,6 +75,7 @@ async fn nothing_is_taken_or_remembered_before_the_first_poll() {
 
 /// Trap 42.
 #[tokio::test(start_paused = true)]
+#[cfg_attr(miri, ignore = "a crowd of keys takes too long")]
 async fn a_million_keys_once_each_stay_bounded() {
     let tenants = keyed::<u32>(1, 1000);
     let mut refused = 0;
@@ -527,7 +528,7 @@ fn bad_settings_are_refused_at_build() {
 #[test]
 fn two_changes_at_once_leave_one_rate_for_all_keys() {
     const SECOND: Duration = Duration::from_secs(1);
-    for round in 0..2_000 {
+    for round in 0..crate::testing::rounds(2_000) {
         let limiter = RateLimiter::per_second(9).keyed().max_keys(100);
         let keyed: KeyedRateLimiter<u32> = limiter.build().unwrap();
         (0..50).for_each(|key| keyed.try_acquire(&key, 1).unwrap());

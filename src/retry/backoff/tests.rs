@@ -148,6 +148,7 @@ proptest! {
 
 /// Trap 46.
 #[test]
+#[cfg_attr(miri, ignore = "a million attempts take too long")]
 fn a_million_attempts_stay_at_the_cap() {
     let base = Duration::from_millis(1);
     let all = [

@@ -138,7 +138,7 @@ fn a_run_that_was_dropped_before_the_request_begins_nothing() {
 /// Whoever requests finds it requested, however many request at once.
 #[test]
 fn it_is_requested_when_any_request_has_returned() {
-    for _ in 0..2_000 {
+    for _ in 0..crate::testing::rounds(2_000) {
         let shutdown = Shutdown::builder().build().unwrap();
         let start = std::sync::Barrier::new(2);
         let request = || {

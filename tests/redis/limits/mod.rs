@@ -16,9 +16,13 @@ use crate::redis_server::RedisServer;
 
 pub(crate) const MILLI: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// Longer than anything takes here, on a machine that is busy.
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
+/// It waits for as long as a busy machine may take: whoever tests a time limit sets one.
 pub(crate) fn client(url: &str) -> RedisClient {
-    RedisClient::builder(url).build().unwrap()
+    let builder = RedisClient::builder(url).limits(BOUND);
+    builder.connect_limit(BOUND).build().unwrap()
 }
 
 /// A limiter of its own, as another process would have it.
@@ -31,6 +35,7 @@ pub(crate) fn limiter(
     SharedRateLimiter::builder(&client(&server.url()), "rate")
         .rate(permits, per)
         .burst(burst)
+        .ask_within(BOUND)
         .build()
         .unwrap()
 }
@@ -40,6 +45,7 @@ pub(crate) fn bulkhead(server: &RedisServer, slots: u32, lease: Duration) -> Sha
     SharedBulkhead::builder(&client(&server.url()), "slots")
         .max_concurrent(slots)
         .lease(lease)
+        .ask_within(lease / 3)
         .build()
         .unwrap()
 }
@@ -52,7 +58,7 @@ pub(crate) fn eventually(what: &str, is: impl Fn() -> bool) -> impl Future<Outpu
     async move {
         let begun = Instant::now();
         while !is() {
-            assert!(begun.elapsed() < 20 * SECOND, "{what}: not so ({caller})");
+            assert!(begun.elapsed() < BOUND, "{what}: not so ({caller})");
             tokio::time::sleep(5 * MILLI).await;
         }
     }
