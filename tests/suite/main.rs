@@ -3,12 +3,14 @@
 
 mod auto_traits;
 mod clock;
+mod debug;
 mod many_traits;
 mod must_not_hold;
 #[cfg(feature = "tower")]
 mod neighbours;
 mod own_types;
 mod size;
+mod small;
 #[path = "../support/mod.rs"]
 mod support;
 mod timers;
