@@ -1,7 +1,5 @@
 //! What few calls have, boxed and out of the way of all others.
 
-use std::fmt;
-
 /// A box that is rarely there.
 ///
 /// What a call does not have must not cost it anything when it ends. Its drop is one branch
@@ -52,10 +50,4 @@ impl<T> Drop for Rare<T> {
 #[inline(never)]
 fn discard<T>(value: Box<T>) {
     drop(value);
-}
-
-impl<T: fmt::Debug> fmt::Debug for Rare<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }

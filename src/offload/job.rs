@@ -12,7 +12,6 @@
 #[cfg(all(test, mainstay_loom))]
 mod loom;
 
-use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -282,12 +281,6 @@ impl<T, E> Job<T, E> {
 impl<T, E> Drop for Job<T, E> {
     fn drop(&mut self) {
         self.leave();
-    }
-}
-
-impl<T, E> fmt::Debug for Job<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").finish_non_exhaustive()
     }
 }
 

@@ -191,3 +191,37 @@ impl std::error::Error for ProcessError {
         self.cause.as_ref().map(|error| error as _)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ProcessErrorKind as Kind;
+
+    #[test]
+    fn each_refusal_of_the_system_has_a_kind_and_says_what_to_do() {
+        let all = [
+            (Errno::NOENT, Kind::NotFound, "is it installed"),
+            (
+                Errno::ACCESS,
+                Kind::PermissionDenied,
+                "may this user execute it",
+            ),
+            (Errno::AGAIN, Kind::TooMany, "run fewer at once"),
+            (Errno::NOMEM, Kind::TooMany, "raise the limits"),
+            (Errno::NOEXEC, Kind::Invalid, "not a program"),
+            (Errno::TOOBIG, Kind::Invalid, "too many arguments"),
+            (Errno::IO, Kind::Io, "the system refused"),
+        ];
+        for (errno, kind, words) in all {
+            let error = ProcessError::start(&Command::new("tool"), errno.into());
+            assert_eq!(error.kind(), kind, "{errno:?}");
+            let text = error.to_string();
+            assert!(
+                text.starts_with("`tool`: ") && text.contains(words),
+                "{text}"
+            );
+        }
+        let lost = ProcessError::new(Kind::Lost, "tool".into()).to_string();
+        assert!(lost.contains("must not wait for any child"), "{lost}");
+    }
+}

@@ -391,4 +391,52 @@ mod tests {
         assert_eq!(kind("BUSYKEY x"), (RedisErrorKind::Server, false));
         assert_eq!(kind("OOM x"), (RedisErrorKind::Server, false));
     }
+
+    /// By the library's own kinds: what it is, and whether the server may have done it.
+    #[test]
+    fn each_kind_of_the_library_has_its_kind_and_effect() {
+        use RedisErrorKind as K;
+        use ServerErrorKind as S;
+        let all = [
+            (ErrorKind::AuthenticationFailed, K::Auth, Effect::Refused),
+            (ErrorKind::Io, K::Connection, Effect::Unknown),
+            (ErrorKind::Parse, K::Protocol, Effect::Unknown),
+            (ErrorKind::UnexpectedReturnType, K::Conversion, Effect::Done),
+            (ErrorKind::Client, K::Usage, Effect::NotSent),
+            (ErrorKind::InvalidClientConfig, K::Usage, Effect::NotSent),
+            (ErrorKind::Server(S::BusyLoading), K::Busy, Effect::Refused),
+            (ErrorKind::Server(S::MasterDown), K::Busy, Effect::Refused),
+            (ErrorKind::Server(S::ClusterDown), K::Busy, Effect::Refused),
+            (ErrorKind::Server(S::TryAgain), K::Busy, Effect::Refused),
+            (ErrorKind::Server(S::ReadOnly), K::ReadOnly, Effect::Refused),
+            (ErrorKind::Server(S::NoPerm), K::Auth, Effect::Refused),
+            (ErrorKind::Server(S::NoScript), K::Script, Effect::Refused),
+            (ErrorKind::Server(S::ExecAbort), K::Server, Effect::Refused),
+        ];
+        for (library, kind, effect) in all {
+            let error = ::redis::RedisError::from((library, "as told"));
+            let own = RedisError::answered(&error, Extent::Command);
+            assert_eq!((own.kind(), own.effect()), (kind, effect), "{library:?}");
+        }
+        // A script that is not known has not run; one in a batch says nothing of the others.
+        let unknown = (ErrorKind::Server(S::NoScript), "as told");
+        let effect = |extent| RedisError::answered(&unknown.into(), extent).effect();
+        assert_eq!(effect(Extent::Script), Effect::Refused);
+        assert_eq!(effect(Extent::Batch), Effect::Unknown);
+    }
+
+    #[test]
+    fn every_error_says_what_to_do_and_whether_it_may_have_been_done() {
+        let mut advices = std::collections::HashSet::new();
+        for kind in RedisErrorKind::ALL {
+            let error = RedisError::new(kind, Effect::Refused, "no");
+            assert_eq!(error.to_string(), "no");
+            advices.insert(error.advice());
+            let lost = error.with_effect(Effect::Unknown);
+            assert_eq!(lost.to_string(), "no; it may have been done");
+            assert!(lost.advice().starts_with("look whether it was done"));
+        }
+        // What was not sent and what had no answer are both tried again later.
+        assert_eq!(advices.len(), RedisErrorKind::ALL.len() - 1);
+    }
 }

@@ -243,4 +243,27 @@ mod tests {
             "throttled: too many requests (Throttling.User, status 429, request 7F3A; try again in 2s)"
         );
     }
+
+    #[test]
+    fn every_kind_has_words_of_its_own_and_says_when_to_come_back() {
+        use SessionErrorKind as Kind;
+        let all = [
+            (Kind::NotFound, "not found"),
+            (Kind::Throttled, "throttled"),
+            (Kind::Unavailable, "unavailable"),
+            (Kind::Denied, "denied"),
+            (Kind::Invalid, "invalid request"),
+            (Kind::Unsupported, "not supported"),
+            (Kind::Tool, "the tool failed"),
+            (Kind::Connection, "connection failed"),
+            (Kind::Protocol, "unreadable answer"),
+            (Kind::Local, "this machine failed"),
+        ];
+        for (kind, words) in all {
+            let error = SessionError::new(kind, "so");
+            assert_eq!(error.to_string(), format!("{words}: so"));
+            let later = error.with_retry_after(Duration::from_secs(2));
+            assert_eq!(later.to_string(), format!("{words}: so (try again in 2s)"));
+        }
+    }
 }

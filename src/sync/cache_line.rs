@@ -1,6 +1,6 @@
 //! A value on cache lines of its own.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 
 /// Keeps apart what many threads write from what they only read: without it each write takes
 /// the neighbours' line away from every other processor. Two lines of 64 bytes, since
@@ -21,12 +21,5 @@ impl<T> Deref for CacheLine<T> {
     #[inline]
     fn deref(&self) -> &T {
         &self.0
-    }
-}
-
-impl<T> DerefMut for CacheLine<T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
     }
 }

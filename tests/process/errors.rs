@@ -99,3 +99,80 @@ fn a_pipeline_retries_what_failed() {
         assert_eq!(output.unwrap().stdout.text(), "done\n");
     });
 }
+
+/// What happened, how long it took, what it said last.
+#[test]
+fn each_end_is_told_in_words() {
+    test(async {
+        let error = async |command: Command| {
+            let output = command.run().await.unwrap();
+            output.into_result().unwrap_err()
+        };
+        let failed = error(Command::shell("echo so >&2; exit 3")).await;
+        assert_eq!(failed.kind(), ProcessErrorKind::Failed);
+        let text = failed.to_string();
+        assert!(
+            text.contains("exited with 3 after ") && text.ends_with(": so"),
+            "{text}"
+        );
+        let mute = error(Command::shell("exit 3")).await.to_string();
+        assert!(
+            !mute.ends_with(':') && mute.contains("exited with 3"),
+            "{mute}"
+        );
+        let signalled = error(Command::shell("kill -9 $$")).await;
+        assert_eq!(signalled.kind(), ProcessErrorKind::Signalled);
+        let text = signalled.to_string();
+        assert!(
+            text.contains("ended by signal 9 from elsewhere after "),
+            "{text}"
+        );
+        let late = error(Command::shell("sleep 60").time_limit(10 * MS)).await;
+        assert_eq!(late.kind(), ProcessErrorKind::TimedOut);
+        let text = late.to_string();
+        assert!(text.contains("its time limit was over after "), "{text}");
+
+        let mut process = Command::shell("sleep 60").spawn().unwrap();
+        assert!(process.cancel());
+        let cancelled = process.wait().await.unwrap().into_result().unwrap_err();
+        assert_eq!(cancelled.kind(), ProcessErrorKind::Cancelled);
+        let text = cancelled.to_string();
+        assert!(text.contains("cancelled after "), "{text}");
+    });
+}
+
+/// Who is told of a refusal in a log also learns what to do about it.
+#[test]
+fn a_start_without_a_runtime_says_so() {
+    beside(|| {
+        let error = Command::new("true").spawn().unwrap_err();
+        assert_eq!(error.kind(), ProcessErrorKind::NoRuntime);
+        let text = error.to_string();
+        assert!(text.contains("there is no tokio runtime here"), "{text}");
+    });
+}
+
+#[test]
+fn a_child_shows_its_program_and_state_and_not_its_secrets() {
+    test(async {
+        let command = Command::shell("sleep 60").env("TOKEN", "hunter2");
+        let process = command.spawn().unwrap();
+        let handle = process.handle();
+        assert_eq!(handle.program(), "sh");
+        let text = format!("{process:?}");
+        assert!(text.starts_with("Process(Child {"), "{text}");
+        assert!(text.contains("state: Running"), "{text}");
+        assert!(process.pause());
+        until_async(|| state_of(process.pid()) == Some('T'), "the pause").await;
+        assert!(format!("{process:?}").contains("state: Paused"));
+        assert!(process.resume());
+        until_async(|| state_of(process.pid()) != Some('T'), "the end of it").await;
+        assert_eq!(process.id().to_string(), handle.id().to_string());
+        assert!(!format!("{process:?} {handle:?}").contains("hunter2"));
+
+        let pool = ProcessPool::builder(1).build().unwrap();
+        let text = format!("{pool:?}");
+        assert!(text.starts_with("ProcessPool {"), "{text}");
+        assert!(text.contains("is_closed: false"), "{text}");
+    });
+}

@@ -11,6 +11,7 @@ mod outage;
 mod overhead;
 mod probe;
 mod scan;
+mod settings;
 mod strangers;
 
 use std::time::{Duration, Instant};

@@ -97,3 +97,44 @@ async fn inside_of_a_runtime_it_is_refused_and_nothing_is_lost() {
     provider.until_empty().await;
     assert!(client.close_within(SOON).is_err());
 }
+
+#[test]
+fn what_a_client_answers_for_is_seen_and_ended_from_a_plain_thread() {
+    let provider = Scripted::new();
+    let client = blocking(&provider);
+    let id = client.create(CreateSession::new()).unwrap().detach();
+    assert_eq!(client.get(&id).unwrap().id, id);
+    let mut monitor = client.monitor(&id, Duration::from_millis(1));
+    let status = monitor.next().unwrap().unwrap().unwrap();
+    assert_eq!(status, SessionStatus::Running);
+    assert!(!client.delete(&id).unwrap().already_gone);
+    assert_eq!(provider.alive(), 0);
+
+    let held = client.create(CreateSession::new()).unwrap();
+    assert_eq!(client.snapshot().in_flight(), 1);
+    assert_eq!(client.as_async().snapshot().in_flight(), 1);
+    client.close();
+    let refused = client.create(CreateSession::new()).unwrap_err();
+    assert_eq!(refused.refusal(), Some(Refusal::ShutDown));
+    client.end_all();
+    assert!(client.close_within(SOON).unwrap().is_drained);
+    assert_eq!(provider.alive(), 0);
+    drop(held);
+}
+
+#[test]
+fn a_pool_runs_single_commands_and_ends_what_is_not_wanted_back() {
+    let provider = Scripted::new();
+    let client = blocking(&provider);
+    let pool = SessionPool::of(&client, 2).unwrap();
+    assert_eq!(pool.run("one").unwrap().stdout_text(), "one");
+    assert_eq!(pool.snapshot().idle, 1);
+    pool.get().unwrap().discard();
+    assert_eq!(pool.as_async().snapshot().idle, 0);
+    pool.clone().close();
+    let refused = pool.get().unwrap_err();
+    assert_eq!(refused.refusal(), Some(Refusal::ShutDown));
+    assert!(pool.close_within(SOON).unwrap().is_drained);
+    assert!(client.close_within(SOON).unwrap().is_drained);
+    assert_eq!(provider.alive(), 0);
+}

@@ -21,6 +21,7 @@ mod client_end;
 #[cfg(feature = "test-util")]
 mod client_paused;
 mod client_pool;
+mod client_settings;
 mod embedded;
 mod embedded_end;
 mod embedded_files;

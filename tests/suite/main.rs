@@ -3,6 +3,7 @@
 
 mod auto_traits;
 mod clock;
+mod debug;
 mod many_traits;
 mod must_not_hold;
 #[cfg(feature = "tower")]
@@ -10,6 +11,7 @@ mod neighbours;
 mod own_types;
 mod settings;
 mod size;
+mod small;
 #[path = "../support/mod.rs"]
 mod support;
 mod timers;

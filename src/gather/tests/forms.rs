@@ -466,3 +466,22 @@ async fn a_consumer_that_waits_for_what_an_item_holds_waits_until_it_drops_the_s
     drop(all);
     assert!(tokio::time::timeout(SECOND, lock.lock()).await.is_ok());
 }
+
+/// In a log a gather is its settings and how far it is, whatever it is made of.
+#[tokio::test]
+async fn each_part_of_a_gather_has_a_name() {
+    let pipeline = crate::Pipeline::builder("pages").build().unwrap();
+    let items = || (0..2_u32).map(|n| async move { Ok::<_, &str>(n) });
+    let told = gather(items()).on_progress(|_| {}).through(&pipeline);
+    let parts = format!("{:?} {:?}", told.supply, told.listener);
+    let expected = "Origin { source: Some(FromIter), exhausted: false, launch: \
+                    Through(Pipeline { name: \"pages\", .. }), kind: PhantomData";
+    assert!(parts.starts_with(expected), "{parts}");
+    assert!(parts.ends_with(" Told"), "{parts}");
+    let tasks = gather(futures_util::stream::iter(items())).spawned();
+    let tasks = tasks.through(&pipeline);
+    let parts = format!("{:?}", tasks.supply);
+    assert!(parts.contains("FromStream"), "{parts}");
+    assert!(parts.contains("InTasksThrough(Pipeline"), "{parts}");
+    assert!(tasks.await.successes().eq(&[0, 1]));
+}

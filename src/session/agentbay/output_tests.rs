@@ -141,3 +141,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_complaint_is_the_name_and_the_value_as_far_as_they_are_there() {
+    let all = [
+        (
+            json!({"name": "E", "value": "v", "traceback": "long"}),
+            "E: v",
+        ),
+        (json!({"name": "E"}), "E"),
+        (json!({"value": "v"}), "v"),
+        (json!({}), "the code failed without a reason"),
+        (json!("in words"), "in words"),
+        (json!(null), ""),
+        (json!(7), ""),
+    ];
+    for (error, words) in all {
+        assert_eq!(complaint(&error), words, "{error}");
+    }
+}
+
+#[test]
+fn a_value_is_shown_by_its_plainest_text_and_otherwise_as_it_is() {
+    let all = [
+        (json!({"text/html": "<b>", "text/plain": "b"}), "b"),
+        (json!({"text/plain": null, "json": {"a": 1}}), r#"{"a":1}"#),
+        (json!({"text/plain": null}), r#"{"text/plain":null}"#),
+        (json!(r#"{"text": "inside"}"#), "inside"),
+        (json!(r#""{\"text\": \"twice\"}""#), "twice"),
+        (json!("no json"), "no json"),
+        (json!([1]), "[1]"),
+    ];
+    for (item, words) in all {
+        assert_eq!(shown(&item), words, "{item}");
+    }
+}

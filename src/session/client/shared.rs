@@ -1,6 +1,5 @@
 //! What the handles, the guards and the tasks of one client have in common.
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -266,11 +265,5 @@ impl<P: SessionProvider> Drop for Owned<P> {
                 error: None,
             });
         }
-    }
-}
-
-impl<P: SessionProvider> fmt::Debug for Owned<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Owned").field(&self.id).finish()
     }
 }

@@ -83,3 +83,53 @@ pub(super) fn offload(error: Error<SessionError>) -> SessionError {
         error => SessionError::new(SessionErrorKind::Local, error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use SessionErrorKind as Kind;
+
+    #[test]
+    fn each_error_of_the_system_has_its_kind_and_names_what_it_was_about() {
+        let all = [
+            (Errno::NOENT, Kind::NotFound),
+            (Errno::ACCESS, Kind::Denied),
+            (Errno::ROFS, Kind::Denied),
+            (Errno::ISDIR, Kind::Invalid),
+            (Errno::NAMETOOLONG, Kind::Invalid),
+            (Errno::NOSPC, Kind::Unavailable),
+            (Errno::MFILE, Kind::Unavailable),
+            (Errno::IO, Kind::Local),
+        ];
+        for (errno, kind) in all {
+            let error = io("a/b", errno.into());
+            assert_eq!((error.kind(), error.effect()), (kind, Effect::None));
+            assert!(error.to_string().contains("\"a/b\": "), "{error}");
+        }
+    }
+
+    #[test]
+    fn work_that_was_not_done_says_why_and_what_to_set() {
+        let own = SessionError::new(Kind::Denied, "no");
+        assert_eq!(offload(Error::operation(own)).kind(), Kind::Denied);
+        let nowhere = offload(Error::refused(Refusal::NoRuntime));
+        assert_eq!(
+            (nowhere.kind(), nowhere.effect()),
+            (Kind::Local, Effect::None)
+        );
+        let full = offload(Error::refused(Refusal::bulkhead_full(Duration::ZERO)));
+        assert_eq!(
+            (full.kind(), full.effect()),
+            (Kind::Unavailable, Effect::None)
+        );
+        assert!(full.to_string().contains("`file_queue`"), "{full}");
+        let panicked = offload(Error::panicked("the disk is on fire"));
+        assert_eq!(
+            (panicked.kind(), panicked.effect()),
+            (Kind::Local, Effect::Unknown)
+        );
+        assert!(panicked.to_string().contains("on fire"), "{panicked}");
+    }
+}
