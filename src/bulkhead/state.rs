@@ -364,7 +364,7 @@ mod tests {
         ) {
             let state = State::new(4, max_queue);
             let mut model = Model { limit: 4, ..Model::default() };
-            let mut keys: std::collections::HashMap<usize, Key> = Default::default();
+            let mut keys = std::collections::HashMap::<usize, Key>::new();
             for (name, op) in ops.into_iter().enumerate() {
                 let mut woken = Vec::new();
                 match op {

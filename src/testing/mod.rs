@@ -8,6 +8,8 @@
 //! It needs the feature `test-util`.
 
 mod actor;
+#[cfg(test)]
+mod amount;
 mod drive;
 #[cfg(test)]
 mod inside;
@@ -23,10 +25,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(test)]
-pub(crate) use inside::*;
 pub use point::{Ending, Order, Point};
 pub use run::{Failure, Report};
+#[cfg(test)]
+pub(crate) use {amount::*, inside::*};
 
 use resources::Resources;
 use run::Run;

@@ -204,7 +204,7 @@ enum Deed {
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
-    let clock = moves(Duration::from_nanos(60_000));
+    let clock = moves(Duration::from_micros(60));
     (0..20u8, any::<u32>(), any::<u32>(), clock).prop_map(|(kind, number, more, clock)| {
         // Mostly few, so that many get some; and any number.
         let permits = if number % 8 == 0 { more } else { number % 7 };

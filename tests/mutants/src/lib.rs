@@ -8,6 +8,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    unused_macros,
     unreachable_pub,
     missing_docs,
     private_interfaces,
@@ -159,10 +160,5 @@ mod policy {
 }
 
 #[cfg(test)]
-mod testing {
-    /// A mutant that only a rare case shows is a weak test: so these are few.
-    pub(crate) fn cases() -> u32 {
-        let cases = std::env::var("MAINSTAY_CASES");
-        cases.ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)
-    }
-}
+#[path = "../../../src/testing/amount.rs"]
+mod testing;
