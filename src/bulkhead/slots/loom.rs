@@ -52,25 +52,31 @@ fn a_slot_that_comes_back_can_be_taken() {
     });
 }
 
-/// Fails with Relaxed in `take` or in `give_back`.
+/// Fails with Relaxed in `give_back`, or where `take` exchanges the word: the slot may have been
+/// taken and given back since it was looked at.
 #[test]
 fn who_takes_a_slot_sees_what_its_last_holder_did() {
     exhaustive(|| {
         let both = Arc::new((Slots::new(1), AtomicU32::new(0)));
-        assert!(enters(&both.0));
         let holder = spawn(&both, |(slots, work)| {
-            work.store(1, Ordering::Relaxed);
-            slots.give_back(1);
+            let inside = enters(slots);
+            if inside {
+                work.store(1, Ordering::Relaxed);
+                slots.give_back(1);
+            }
+            inside
         });
         let (slots, work) = &*both;
-        if enters(slots) {
-            assert_eq!(work.load(Ordering::Relaxed), 1);
+        // It is kept: whoever else was inside came before.
+        let seen = enters(slots).then(|| work.load(Ordering::Relaxed));
+        if holder.join().unwrap() {
+            assert!(seen.is_none_or(|work| work == 1));
         }
-        holder.join().unwrap();
     });
 }
 
-/// Fails if the change of the limit does not change the word.
+/// Fails if the change of the limit does not change the word, and with Relaxed where `take` reads
+/// the word or in `set_limit`.
 #[test]
 fn nobody_is_admitted_by_a_limit_that_has_gone() {
     exhaustive(|| {
@@ -101,7 +107,7 @@ fn nobody_is_admitted_by_one_of_many_limits() {
     });
 }
 
-/// Fails with Relaxed in `set_limit`, or with Relaxed where `take` reads the word.
+/// Fails with Relaxed in `set_limit`.
 #[test]
 fn who_sees_a_change_of_the_limit_judges_by_it() {
     exhaustive(|| {

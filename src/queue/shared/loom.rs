@@ -9,15 +9,26 @@ use crate::Refusal;
 use crate::queue::home::Hired;
 use crate::queue::worker::Worker;
 use crate::queue::{Queue, QueueSnapshot};
-use crate::sync::model::{block_on, bounded, exhaustive, give_up, spawn};
+use crate::sync::model::{block_on, bounded, exhaustive, exhaustive_or, give_up, spawn};
 
 type Plain = Queue<u32, u32, ()>;
 
 fn queue() -> Arc<Plain> {
+    queue_of(|| std::future::ready(()))
+}
+
+/// One worker, room for one, and items that end when their part does.
+fn queue_of<F>(part: fn() -> F) -> Arc<Plain>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let queue = Queue::builder()
         .workers(1)
         .capacity(1)
-        .build(|item: u32| async move { Ok::<_, ()>(item) });
+        .build(move |item: u32| async move {
+            part().await;
+            Ok::<_, ()>(item)
+        });
     Arc::new(queue.unwrap())
 }
 
@@ -104,27 +115,21 @@ fn a_close_reaches_who_waits_for_room() {
 
 /// As [`queue`], with items that take two polls.
 fn slow_queue() -> Arc<Plain> {
-    let queue = Queue::builder()
-        .workers(1)
-        .capacity(1)
-        .build(|item: u32| async move {
-            let mut polled = false;
-            poll_fn(|cx| {
-                if polled {
-                    return Poll::Ready(());
-                }
-                polled = true;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            })
-            .await;
-            Ok::<_, ()>(item)
-        });
-    Arc::new(queue.unwrap())
+    queue_of(|| {
+        let mut polled = false;
+        poll_fn(move |cx| {
+            if polled {
+                return Poll::Ready(());
+            }
+            polled = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    })
 }
 
 /// An item that is aborted while it begins, rests or ends has one outcome, which its ticket is
-/// told. Fails where `put_back` does not look whether it is to stop.
+/// told. Fails where `withdraw` does not tell it, and where `stop` does not wake the worker.
 #[test]
 fn an_abort_and_an_end_are_one_outcome() {
     exhaustive(|| {
@@ -142,11 +147,28 @@ fn an_abort_and_an_end_are_one_outcome() {
     });
 }
 
+/// An abort reaches an item wherever it meets it. Fails where `put_back` does not look whether it
+/// is to stop.
+#[test]
+fn an_abort_reaches_an_item_that_never_ends() {
+    exhaustive(|| {
+        let queue = queue_of(std::future::pending);
+        let ticket = queue.try_push(1).unwrap();
+        let other = spawn(&queue, works);
+        ticket.abort();
+        assert!(block_on(ticket).is_err());
+        other.join().unwrap();
+        works(&queue);
+        adds_up(&queue, 1);
+        assert_eq!(queue.snapshot().cancelled, 1);
+    });
+}
+
 /// A shutdown that has no time left meets an item anywhere: it comes back, ends, or is cancelled,
 /// and is counted once. Fails where `settle` counts an item that is not running any more.
 #[test]
 fn a_shutdown_counts_what_it_meets_once() {
-    exhaustive(|| {
+    exhaustive_or(4, || {
         let queue = slow_queue();
         let ticket = queue.try_push(1).unwrap();
         let other = spawn(&queue, works);

@@ -82,21 +82,22 @@ fn readings_that_come_in_the_wrong_order_make_no_permits() {
     });
 }
 
-/// Fails with Relaxed in `set` or where the word is read: the door stores its scale so.
+/// Fails with Relaxed in `set`, where the word is read, or where it fails to be exchanged: the
+/// door stores its scale so.
 #[test]
 fn who_sees_a_number_sees_what_was_stored_before_it() {
     exhaustive(|| {
         let both = Arc::new((limit(2), AtomicU64::new(0)));
-        let number = both.0.word.mark(SHUT);
-        let other = spawn(&both, |(limit, version)| {
+        let number = both.0.word.number() + 1;
+        let other = spawn(&both, move |(limit, version)| {
             let is_valid = |word| {
-                let open = word & SHUT == 0;
-                assert!(!open || version.load(Ordering::Relaxed) == 1);
-                open
+                assert!(word != number || version.load(Ordering::Relaxed) == 1);
+                word & SHUT == 0
             };
             let now = (at(0), &limit.latest);
             limit.word.try_take(1, now, &limit.scale, is_valid);
         });
+        both.0.word.mark(SHUT);
         both.1.store(1, Ordering::Relaxed);
         both.0.word.set(number);
         other.join().unwrap();

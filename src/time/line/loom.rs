@@ -117,6 +117,7 @@ fn a_bell_that_rings_in_vain_loses_nothing() {
     });
 }
 
+/// Fails if a station goes while someone tends it.
 #[test]
 fn three_threads_leave_no_timer_alone() {
     bounded(3, || {
