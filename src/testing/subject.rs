@@ -182,12 +182,12 @@ impl Desk {
     }
 
     fn poll_answer(&self, laboratory: &Waker) -> Poll<Answer> {
-        self.with(|slip| match slip.answer.take() {
-            Some(answer) => Poll::Ready(answer),
-            None => {
-                slip.laboratory = Some(laboratory.clone());
-                Poll::Pending
+        self.with(|slip| {
+            if let Some(answer) = slip.answer.take() {
+                return Poll::Ready(answer);
             }
+            slip.laboratory = Some(laboratory.clone());
+            Poll::Pending
         })
     }
 }

@@ -240,6 +240,7 @@ async fn a_waker_that_is_kept_is_found_where_it_is_asked_for() {
 
 /// The clock jumps over the patience, and the thread needs real time.
 #[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "it is about real time")]
 async fn another_thread_that_takes_its_time_is_waited_for() {
     let lending = |permits: Arc<Semaphore>| async {
         std::thread::spawn(move || {

@@ -61,8 +61,11 @@ fn world(failing: u32, panics: Option<u32>, retries: bool) -> World {
     }
 }
 
+/// A name, how many polls it takes at least, and what makes it.
+type State = (&'static str, usize, fn() -> World);
+
 pub(crate) fn trials() -> Vec<Trial> {
-    let states: [(&str, usize, fn() -> World); 5] = [
+    let states: [State; 5] = [
         ("made at once", 3, || world(0, None, false)),
         ("fails first", 3, || world(1, None, false)),
         ("panics first", 3, || world(0, Some(0), false)),

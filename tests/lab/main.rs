@@ -3,10 +3,6 @@
 //!
 //! After each point everything adds up, and the next call succeeds.
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
-#![expect(
-    clippy::large_futures,
-    reason = "a world is as large as what is on trial in it"
-)]
 
 mod calls;
 mod complete;

@@ -26,10 +26,9 @@ impl Latch {
     }
 
     /// What a thread does.
-    fn wait(&self) -> Result<u32, Oops> {
+    fn wait(&self) {
         let is_open = self.0.lock().unwrap();
         drop(self.1.wait_while(is_open, |is_open| !*is_open).unwrap());
-        Ok(7)
     }
 }
 
@@ -40,7 +39,10 @@ impl Works {
         let latch = Arc::<Latch>::default();
         if is_busy {
             let known = Arc::clone(&latch);
-            let work = offload.run(move || known.wait());
+            let work = offload.run(move || {
+                known.wait();
+                Ok::<_, Oops>(7)
+            });
             tokio::spawn(async move { work.await.unwrap() });
             while offload.snapshot().running == 0 {
                 yield_now().await;
@@ -61,7 +63,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             move |lab| async move {
                 let run = |works: Arc<Works>| async move {
                     let latch = Arc::clone(&works.latch);
-                    match works.offload.run(move || latch.wait()).await {
+                    match works
+                        .offload
+                        .run(move || {
+                            latch.wait();
+                            Ok::<_, Oops>(7)
+                        })
+                        .await
+                    {
                         Ok(number) => assert_eq!(number, 7),
                         Err(error) => is_full(&error),
                     }

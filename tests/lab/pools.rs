@@ -193,7 +193,9 @@ const ACTORS: [(&str, Actor); 4] = [
             held.into_iter().for_each(Pooled::discard);
             yield_now().await;
             let held = ward.held.lock().unwrap().pop();
-            held.into_iter().for_each(|held| drop(Pooled::detach(held)));
+            if let Some(held) = held {
+                drop(Pooled::detach(held));
+            }
             drop(ward.pool.get().await);
         })
     }),
@@ -267,6 +269,7 @@ async fn command(thing: &mut Thing) -> Result<(), Oops> {
 pub(crate) fn trials() -> Vec<Trial> {
     let mut all = Vec::new();
     of_get(&mut all);
+    of_hooks(&mut all);
     of_creation(&mut all);
     of_others(&mut all);
     all
@@ -331,6 +334,9 @@ fn of_get(all: &mut Vec<Trial>) {
         async || ward((1, 0, 1), |b| b.max_wait(3 * MILLI), |_| ()).await,
         get,
     );
+}
+
+fn of_hooks(all: &mut Vec<Trial>) {
     in_state(
         all,
         "recycled on the way back",

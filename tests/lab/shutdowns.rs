@@ -132,7 +132,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         1,
         |lab| {
             beside(lab, Parts::None, |firm| async move {
-                firm.shutdown.requested().await
+                firm.shutdown.requested().await;
             })
         },
     ));

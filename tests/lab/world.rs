@@ -147,9 +147,9 @@ impl Gates {
     pub(crate) fn release(&self) {
         drop(self.slots.lock().unwrap().pop());
         let probe = self.probes.lock().unwrap().pop();
-        probe
-            .into_iter()
-            .for_each(|probe| probe.settle(End::Success));
+        if let Some(probe) = probe {
+            probe.settle(End::Success);
+        }
     }
 
     /// Nothing is held but by those who say so.

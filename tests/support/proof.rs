@@ -17,7 +17,7 @@ pub(crate) fn count(key: &str, number: u64) {
         .create(true)
         .append(true)
         .open(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        .unwrap_or_else(|error| panic!("{}: {error}", path.to_string_lossy()));
     // One write: several processes may append at once.
     file.write_all(format!("{key}\t{number}\n").as_bytes())
         .unwrap();
