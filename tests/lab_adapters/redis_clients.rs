@@ -95,7 +95,7 @@ impl Shop {
                 yield_now().await;
             }
             State::Dozing => {
-                let dozing = doze().await;
+                let dozing = doze("0.006").await;
                 self.others.lock().await.spawn(async move {
                     sleep(8 * MS).await;
                     drop(dozing);
@@ -167,7 +167,7 @@ const NEIGHBOURS: [(&str, Neighbour); 3] = [
     }),
     ("the server dozes", |shop| {
         Box::pin(async move {
-            let dozing = doze().await;
+            let dozing = doze("0.006").await;
             sleep(7 * MS).await;
             drop(dozing);
             drop(shop);

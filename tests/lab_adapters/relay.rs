@@ -94,11 +94,12 @@ async fn pass(mut near: TcpStream, target: SocketAddr) {
         .ok();
 }
 
-/// The server answers nobody for some milliseconds. It ends with what this yields.
-pub(crate) async fn doze() -> TcpStream {
+/// The server answers nobody for so many seconds. It ends with what this yields.
+pub(crate) async fn doze(seconds: &str) -> TcpStream {
     let target = ("127.0.0.1", server().port());
     let mut stream = TcpStream::connect(target).await.unwrap();
-    stream.write_all(b"DEBUG SLEEP 0.006\r\n").await.unwrap();
+    let line = format!("DEBUG SLEEP {seconds}\r\n");
+    stream.write_all(line.as_bytes()).await.unwrap();
     stream
 }
 
