@@ -409,6 +409,25 @@ async fn a_session_that_comes_after_the_end_of_all_ends_too() {
     assert_eq!(provider.alive(), 0);
 }
 
+/// To give the creation up would not end it at the other side, where no look can see it yet.
+#[tokio::test]
+async fn a_creation_under_way_at_the_end_of_all_is_waited_for_and_ended() {
+    let provider = Scripted::new();
+    let client = client(&provider);
+    provider.always("create", Fault::Slow(Duration::from_millis(50)));
+    let creation = tokio::spawn({
+        let client = client.clone();
+        async move { client.create(CreateSession::new()).await }
+    });
+    provider.until(|world| world.working == 1).await;
+    client.end_all();
+    let report = client.close_within(SOON).await;
+    assert!(report.is_drained, "{report:?}");
+    drop(creation.await.unwrap());
+    provider.until_empty().await;
+    assert_eq!(provider.world().deleted, 1);
+}
+
 #[tokio::test]
 async fn what_ends_is_not_kept_waiting_by_the_breaker() {
     let provider = Scripted::new();

@@ -64,6 +64,10 @@ impl<P: SessionProvider> SessionList<P> {
     /// # Errors
     ///
     /// That of the first page that fails; the sessions of the pages before are dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it drops the sessions of the pages before as well.
     pub async fn collect(&mut self, most: usize) -> SessionResult<Vec<SessionInfo>> {
         let mut sessions = Vec::new();
         while sessions.len() < most {

@@ -287,7 +287,7 @@ impl<P: SessionProvider> SessionClient<P> {
     }
 
     /// [Closes](Self::close) the client and ends every session, also those whose guards are
-    /// held: these find it missing.
+    /// held: these find it missing. A creation under way is ended when it is answered.
     pub fn end_all(&self) {
         self.shared.end_all();
     }

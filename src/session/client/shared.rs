@@ -204,10 +204,10 @@ impl<P: SessionProvider> Shared<P> {
         self.change(Book::hurry);
     }
 
-    /// Every session ends, whoever holds it.
+    /// Every session ends, whoever holds it. A creation under way does with its answer: it
+    /// cannot be called back, and a search could come before its session.
     pub(super) fn end_all(self: &Arc<Self>) {
         self.stop();
-        self.cut.cancel();
         self.change(Book::end_all);
     }
 
