@@ -137,6 +137,7 @@ fn order(driven: &Driven, model: &mut Model, state: CircuitState) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: crate::testing::cases(), ..ProptestConfig::default() })]
     #[test]
+    #[cfg_attr(miri, ignore = "on one thread, and the model is too slow for it")]
     fn with_its_words_it_behaves_like_the_slow_model(
         rules in prop_oneof![rules(), higher_rates()],
         (window, model_window) in window(),
