@@ -263,9 +263,10 @@ fn a_chosen_runtime_does_all_that_goes_on_in_the_background() {
         [both.0, both.1].map(|thing| Pooled::into_owned(thing.unwrap()))
     });
     let [returned, broken] = held;
-    other.block_on(async { drop(returned) });
     Pooled::discard(broken);
-    // The minimum was filled up meanwhile.
+    // The minimum is filled up before the other one is there.
+    until(|| pool.snapshot().idle == 1);
+    other.block_on(async { drop(returned) });
     until(|| pool.snapshot().idle == 2);
     assert_eq!((factory.after.begun(), factory.close.begun()), (1, 1));
     drop(other);
