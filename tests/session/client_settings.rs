@@ -10,7 +10,7 @@ use mainstay::session::{
 use mainstay::{Bulkhead, Refusal};
 
 use crate::client::{SOON, client, created, ends, quick};
-use crate::scripted::{Fault, Scripted, error, not_done};
+use crate::scripted::{Fault, Lists, Scripted, error, not_done};
 
 #[track_caller]
 fn shows(thing: &impl Debug, name: &str, parts: &[&str]) {
@@ -78,7 +78,7 @@ async fn a_longer_pause_than_is_allowed_ends_the_attempts() {
 #[tokio::test]
 async fn no_more_calls_are_under_way_than_its_bulkhead_lets_in() {
     let provider = Scripted::new();
-    let one = Bulkhead::builder().max_concurrent(1);
+    let one = Bulkhead::builder().max_concurrent(1).max_queue(0);
     let client = quick(&provider)
         .max_attempts(1)
         .bulkhead(one)
@@ -126,8 +126,9 @@ async fn a_pool_keeps_as_many_as_it_was_told_and_creates_them_as_it_was_told() {
         .min_idle(2)
         .build()
         .unwrap();
-    drop(pool.get().await.unwrap());
-    provider.until(|world| world.alive.len() == 2).await;
+    let lent = pool.get().await.unwrap();
+    provider.until(|world| world.alive.len() == 3).await;
+    drop(lent);
     let labels = |labels: &mainstay::session::Labels| labels["for"] == "tests";
     assert!(
         provider
@@ -137,7 +138,7 @@ async fn a_pool_keeps_as_many_as_it_was_told_and_creates_them_as_it_was_told() {
             .all(|one| labels(&one.labels))
     );
     assert_eq!(pool.pool().snapshot().in_use, 0);
-    assert_eq!(pool.client().snapshot().in_flight(), 2);
+    assert_eq!(pool.client().snapshot().in_flight(), 3);
     pool.close();
     pool.drained().await;
     assert_eq!(provider.alive(), 0);
@@ -150,9 +151,9 @@ async fn code_that_may_run_twice_is_repeated_and_other_code_is_not() {
         let provider = Scripted::new();
         let client = client(&provider);
         let session = created(&client).await;
-        provider.script("run_code", [Fault::LoseReply(error(Kind::Connection))]);
+        provider.script("code", [Fault::LoseReply(error(Kind::Connection))]);
         let answer = session.run_code(code).await;
-        assert_eq!(provider.calls("run_code"), calls);
+        assert_eq!(provider.calls("code"), calls);
         assert_eq!(answer.is_ok(), calls == 2);
         drop(session);
         ends(&client).await;
@@ -194,4 +195,24 @@ async fn a_command_of_many_that_takes_too_long_is_cut_off() {
     assert_eq!(error.attempts(), 1);
     drop(session);
     ends(&client).await;
+}
+
+/// Who was given a list of strangers has not looked: it may not begin anew.
+#[tokio::test]
+async fn after_a_list_of_too_many_strangers_nothing_is_created_again() {
+    let provider = Scripted::new();
+    let (theirs, ours) = (client(&provider), client(&provider));
+    let mut strangers = Vec::new();
+    for _ in 0..60 {
+        strangers.push(created(&theirs).await);
+    }
+    provider.lists(Lists::All);
+    provider.script("create", [Fault::Fail(error(Kind::Connection))]);
+    let failed = ours.create(CreateSession::new()).await.unwrap_err();
+    assert_eq!(failed.last().unwrap().kind(), Kind::Connection);
+    assert_eq!((provider.calls("create"), provider.alive()), (61, 60));
+    provider.lists(Lists::ByLabel);
+    assert!(ours.close_within(SOON).await.is_drained);
+    drop(strangers);
+    ends(&theirs).await;
 }

@@ -10,7 +10,7 @@ use mainstay::operation::Operation;
 use mainstay::policy::{IntoPolicy, Policy};
 use mainstay::pool::{Check, Manage, Pooled};
 use mainstay::prelude::*;
-use mainstay::retry::RetryEvent;
+use mainstay::retry::{RetryEvent, Verdict};
 use mainstay::scope::Tracker;
 use mainstay::shutdown::{Component, Shutdown};
 use mainstay::stream::{every, resume};
@@ -66,8 +66,11 @@ impl Looks {
     #[track_caller]
     fn saw(&self, expected: &[&str]) {
         let seen = std::mem::take(&mut *self.0.lock().unwrap());
-        let words = |text: &String| text.replace(SECRET, "the secret");
-        assert_eq!(seen.iter().map(words).collect::<Vec<_>>(), expected);
+        assert_eq!(seen.len(), expected.len(), "{seen:?}");
+        for (text, begins) in seen.iter().zip(expected) {
+            assert!(text.starts_with(begins), "{begins} in {text}");
+            assert!(!text.contains(SECRET), "{text}");
+        }
     }
 }
 
@@ -91,7 +94,7 @@ async fn every_operation_has_a_form_that_names_it() {
         .policy(&looks);
     assert_eq!(call.await, Ok(SECRET));
     looks.saw(&[
-        "Timed { limit: 1s, timer: Timer { armed: false }, .. }",
+        "Timed { limit: 1s, timer: Timer {",
         "Retrying { attempts: 0, sleeping: false, .. }",
         "Gated { admitted: false, .. }",
         "FallingBack { answering: false, .. }",
@@ -142,19 +145,12 @@ async fn pipelines_and_their_policies_show_their_names_and_settings() {
     let erased: DynPipeline<(), Oops> = pipeline.erase();
     shows(&erased, "DynPipeline", &["name: \"orders\""]);
 
-    let picky = CircuitBreaker::builder().failure_if(|_: &Oops| SECRET.is_empty());
-    shows(&picky, "CircuitBreakerBuilder", &["classifier: If"]);
-    let all = CircuitBreaker::builder().classify(|result: Result<&(), &Error<Oops>>| {
-        if result.is_ok() {
-            mainstay::circuit_breaker::CountAs::Success
-        } else {
-            mainstay::circuit_breaker::CountAs::Failure
-        }
-    });
-    shows(&all, "CircuitBreakerBuilder", &["classifier: By"]);
-    let ok = CircuitBreaker::builder()
-        .classify_ok(|(): &()| mainstay::circuit_breaker::CountAs::Success);
-    shows(&ok, "CircuitBreakerBuilder", &["classifier: ByOk"]);
+    let picky = Retry::builder().retry_if(|_: &Oops| SECRET.is_empty());
+    shows(&picky, "RetryBuilder", &["classifier: If"]);
+    let all = Retry::builder().classify(|_: Result<&(), &Error<Oops>>| Verdict::Stop);
+    shows(&all, "RetryBuilder", &["classifier: By,"]);
+    let ok = Retry::builder().classify_ok(|(): &()| Verdict::Stop);
+    shows(&ok, "RetryBuilder", &["classifier: ByOk"]);
     let hooked = Retry::builder().on_retry(|_: &RetryEvent<'_, (), Oops>| {});
     shows(&hooked, "RetryBuilder", &["hook: OnRetry"]);
 
@@ -257,7 +253,7 @@ async fn a_pool_and_what_it_lends_show_how_they_are_used() {
     shows(
         &builder,
         "PoolBuilder",
-        &["max_size: 1", "max_wait: 1s", "check:", "ages:"],
+        &["max_size: Some(1)", "max_wait: 1s", "check:", "ages:"],
     );
     let pool = builder.build().unwrap();
     let get = pool.get();
@@ -276,7 +272,11 @@ async fn a_pool_and_what_it_lends_show_how_they_are_used() {
 /// What a manager leaves out: every object is well, and may be used again.
 #[tokio::test]
 async fn a_manager_without_a_check_takes_every_object_for_well() {
-    let pool = Pool::builder(Maker).check(Check::Always).build().unwrap();
+    let pool = Pool::builder(Maker)
+        .max_size(1)
+        .check(Check::Always)
+        .build()
+        .unwrap();
     drop(pool.get().await.unwrap());
     let again = pool.get().await.unwrap();
     assert_eq!(Pooled::uses(&again), 2);

@@ -312,24 +312,25 @@ async fn a_boxed_component_is_told_everything_that_it_is_told_itself() {
     shutdown.request();
     let report = shutdown.run().await;
     assert!(stubborn.asked.load(SeqCst));
-    assert_eq!(report.components[0].status, Status::Aborted);
+    assert_eq!(report.components[0].status, Status::Failed);
+    assert!(stubborn.aborted.is_cancelled());
     let text = report.to_string();
     assert!(text.contains("it is stubborn"), "{text}");
 }
 
 #[tokio::test]
-async fn a_queue_of_a_shutdown_is_aborted_in_the_end() {
+async fn a_queue_as_a_component_ends_what_runs_when_it_is_aborted() {
     let queue: Queue<(), (), Oops> = Queue::builder().build(|()| std::future::pending()).unwrap();
     let ticket = queue.push(()).await.unwrap();
-    let shutdown = Shutdown::builder()
-        .deadline(SECOND / 10)
-        .component("jobs", queue.clone())
-        .build()
-        .unwrap();
-    shutdown.request();
-    let report = shutdown.run().await;
-    assert!(!report.is_orderly());
-    assert!(ticket.await.is_err());
+    while queue.snapshot().running == 0 {
+        tokio::task::yield_now().await;
+    }
+    let component: &dyn Component = &queue;
+    component.stop();
+    component.abort();
+    assert!(ticket.await.unwrap_err().is_cancelled());
+    component.drained().await;
+    assert_eq!(component.counts().in_flight, 0);
 }
 
 #[tokio::test]
