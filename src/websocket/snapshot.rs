@@ -14,7 +14,8 @@ pub struct Snapshot {
     pub pending: usize,
     /// Those of them that have not been sent.
     pub queued: usize,
-    /// Replies to calls that had timed out, were dropped, or were lost with a connection.
+    /// Replies to calls that had timed out, were dropped, cut short by a close, or were lost with
+    /// a connection.
     pub late: u64,
     /// Second replies to the same call, or so late that the call is forgotten (1024 newer ones
     /// were given up since).

@@ -134,9 +134,15 @@ impl<B, S> Table<B, S> {
     /// Takes out everything; and whether it was sent.
     pub(super) fn clear(&mut self) -> Vec<(S, bool)> {
         self.queue.clear();
-        let all = std::mem::take(&mut self.calls).into_values();
-        all.map(|entry| (entry.slot, entry.body.is_none()))
-            .collect()
+        let all = std::mem::take(&mut self.calls).into_iter();
+        all.map(|(id, entry)| {
+            let was_sent = entry.body.is_none();
+            if was_sent {
+                self.remember(id);
+            }
+            (entry.slot, was_sent)
+        })
+        .collect()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -223,7 +223,7 @@ proptest! {
                     let cleared = table.clear();
                     let sent = cleared.iter().filter(|(_, sent)| *sent).map(|(slot, _)| *slot);
                     let sent: Vec<u64> = sent.collect();
-                    prop_assert_eq!(&sent, &model.end(&[Fate::Sent], Fate::Answered));
+                    prop_assert_eq!(&sent, &model.end(&[Fate::Sent], Fate::GivenUp));
                     let unsent = model.end(&[Fate::Queued], Fate::Unsent);
                     prop_assert_eq!(cleared.len(), sent.len() + unsent.len());
                 }
