@@ -139,7 +139,8 @@ pub struct SharedBulkheadSnapshot {
     pub in_use: u64,
     /// How many calls of this process wait, for slots or for an answer.
     pub queued: usize,
-    /// How many leases have ended of which Redis has not been told yet.
+    /// How many leases have ended of which Redis is not known to have been told yet; those
+    /// among them that are just being asked for, for callers who have gone.
     pub returning: usize,
     /// Leases that were lost while a permit was held.
     pub lost: u64,
@@ -223,7 +224,7 @@ impl SharedBulkhead {
                 held: state.leases.weight(),
                 in_use: state.used(),
                 queued: state.queued(),
-                returning: state.leases.returns(),
+                returning: state.returning(),
                 lost: state.leases.lost,
                 away_for: state.presence.away_for(now),
                 granted: tally.granted,

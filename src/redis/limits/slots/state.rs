@@ -118,6 +118,16 @@ impl<W, L: Clone> State<W, L> {
         self.line.len()
     }
 
+    /// Leases that have ended, or will as soon as they are given, for callers who have gone. What
+    /// a question under way gives back is not given back before its answer.
+    pub(super) fn returning(&self) -> usize {
+        let under_way = self.asked.as_ref().map_or(0, |asked| {
+            let for_nobody = |each: &&Asking| self.place(each.id).is_none();
+            asked.returns.len() + asked.asking.iter().filter(for_nobody).count()
+        });
+        self.leases.returns() + under_way
+    }
+
     pub(super) fn look(&mut self, now: Instant) -> Look {
         self.presence.look(now)
     }

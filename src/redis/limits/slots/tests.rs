@@ -85,6 +85,30 @@ fn fail(state: &mut TestState, now: u64, failure: Failure) -> News<u32, u32> {
     news
 }
 
+#[test]
+fn what_is_given_back_is_not_back_before_the_answer() {
+    let (mut state, serial) = one_in();
+    assert!(state.leases.give_back(serial, at(2)));
+    asked(&mut state, 2);
+    assert_eq!(state.returning(), 1);
+    answer(&mut state, 3, &[7, 0, 0]);
+    assert_eq!(state.returning(), 0);
+}
+
+#[test]
+fn what_is_asked_for_one_who_has_gone_is_still_to_be_given_back() {
+    let mut state = state();
+    let id = enter(&mut state, 1, 1);
+    asked(&mut state, 0);
+    state.leave(id);
+    assert_eq!((state.queued(), state.returning()), (0, 1));
+    answer(&mut state, 1, &[7, 1, 0, 99]);
+    assert_eq!(state.returning(), 1);
+    asked(&mut state, 1);
+    answer(&mut state, 2, &[7, 0, 0]);
+    assert_eq!(state.returning(), 0);
+}
+
 /// One who is in, and the number of its lease.
 fn one_in() -> (TestState, u64) {
     let mut state = state();
