@@ -18,6 +18,8 @@ mod proof;
 mod queues;
 mod scopes;
 mod shutdowns;
+#[path = "../support/sources.rs"]
+mod sources;
 mod stacks;
 mod streams;
 #[path = "../support/mod.rs"]

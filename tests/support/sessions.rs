@@ -112,6 +112,13 @@ impl Scripted {
         self.world().always.insert(operation, fault);
     }
 
+    /// From now on every call does what it should, at once.
+    pub(crate) fn calm(&self) {
+        let mut world = self.world();
+        world.script.clear();
+        world.always.clear();
+    }
+
     /// So many of a thousand calls fail at random, and each takes up to so long.
     pub(crate) fn unreliable(&self, permille: u32, most_delay: Duration) {
         let mut world = self.world();

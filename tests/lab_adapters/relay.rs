@@ -1,0 +1,114 @@
+//! The way to one redis-server that all worlds share: it dies, and is there again.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use mainstay::CircuitBreaker;
+use mainstay::redis::{RedisClient, RedisClientBuilder};
+use mainstay::retry::Backoff;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::redis_server::RedisServer;
+use crate::trial::{LONG, MS};
+
+/// It is there before anything is counted, and ends with the process.
+pub(crate) fn server() -> &'static RedisServer {
+    static SERVER: OnceLock<RedisServer> = OnceLock::new();
+    SERVER.get_or_init(RedisServer::start)
+}
+
+/// A key that no other world has.
+pub(crate) fn fresh_key() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("key {}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Connections pass through it in this runtime, so that they end with it.
+pub(crate) struct Relay {
+    address: SocketAddr,
+    task: Mutex<JoinSet<()>>,
+}
+
+impl Relay {
+    pub(crate) async fn start() -> Self {
+        let relay = Self {
+            address: "127.0.0.1:0".parse().unwrap(),
+            task: Mutex::default(),
+        };
+        let address = relay.begin().await;
+        Self { address, ..relay }
+    }
+
+    pub(crate) fn client(&self) -> RedisClientBuilder {
+        let gentle = CircuitBreaker::builder().consecutive_failures(1_000_000);
+        RedisClient::builder(format!("redis://{}", self.address))
+            .reconnect_backoff(Backoff::constant(2 * MS))
+            .backoff(Backoff::constant(MS))
+            .circuit_breaker(gentle.no_failure_rate().build().unwrap())
+            .limits(8 * MS)
+    }
+
+    /// All connections end, and there are no new ones.
+    pub(crate) fn die(&self) {
+        let tasks = std::mem::take(&mut *self.task.lock().unwrap());
+        drop(tasks);
+    }
+
+    /// It is there again, if it was not.
+    pub(crate) async fn revive(&self) {
+        if self.task.lock().unwrap().is_empty() {
+            self.begin().await;
+        }
+    }
+
+    async fn begin(&self) -> SocketAddr {
+        let listener = loop {
+            // What was there before may take a moment to go.
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(MS).await,
+            }
+        };
+        let address = listener.local_addr().unwrap();
+        let target = SocketAddr::from(([127, 0, 0, 1], server().port()));
+        self.task.lock().unwrap().spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                connections.spawn(pass(near, target));
+            }
+        });
+        address
+    }
+}
+
+async fn pass(mut near: TcpStream, target: SocketAddr) {
+    let Ok(mut far) = TcpStream::connect(target).await else {
+        return;
+    };
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    tokio::io::copy_bidirectional(&mut near, &mut far)
+        .await
+        .ok();
+}
+
+/// The server answers nobody for so many seconds. It ends with what this yields.
+pub(crate) async fn doze(seconds: &str) -> TcpStream {
+    let target = ("127.0.0.1", server().port());
+    let mut stream = TcpStream::connect(target).await.unwrap();
+    let line = format!("DEBUG SLEEP {seconds}\r\n");
+    stream.write_all(line.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Calls until it is answered, with a bound.
+pub(crate) async fn healed(client: &RedisClient) {
+    let answered = async {
+        while client.exists("healed").await.is_err() {
+            tokio::time::sleep(MS).await;
+        }
+    };
+    tokio::time::timeout(LONG, answered).await.unwrap();
+}

@@ -1,0 +1,292 @@
+//! A state of an adapter's future, to be put into the laboratory.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use mainstay::testing::{Ending, Laboratory, Order, Point, Report};
+use tokio::runtime::Runtime;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::proof;
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+/// What may take long on a busy machine, and must not take for ever.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// Children and descriptors are counted for the whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Running = Pin<Box<dyn Future<Output = Tally>>>;
+
+/// One future in one state of its adapter.
+pub(crate) struct Trial {
+    name: String,
+    /// The public futures that are polled in it, as `complete` names them.
+    pub(crate) covers: &'static [&'static str],
+    /// How many polls it takes at least: fewer, and it does not come where it should.
+    least: usize,
+    clock: Clock,
+    run: Box<dyn FnOnce(Lab) -> Running>,
+}
+
+/// Which clock a trial has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The real one, where children, sockets and servers are real.
+    Real,
+    /// It jumps over whatever is waited for.
+    Paused,
+}
+
+/// A trial; `least` is how many polls it must come to.
+pub(crate) fn trial<Fut: Future<Output = Tally> + 'static>(
+    name: impl Into<String>,
+    covers: &'static [&'static str],
+    (clock, least): (Clock, usize),
+    run: impl FnOnce(Lab) -> Fut + 'static,
+) -> Trial {
+    Trial {
+        name: name.into(),
+        covers,
+        least,
+        clock,
+        run: Box::new(|lab| Box::pin(run(lab))),
+    }
+}
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    points: u64,
+    /// Until it ended by itself, waited for nothing any more, or was polled often enough.
+    most_polls: usize,
+}
+
+/// The laboratory, with a bound: how often a future is polled that ends by input and output is
+/// another number each time.
+#[derive(Clone)]
+pub(crate) struct Lab {
+    laboratory: Laboratory,
+    clock: Clock,
+    is_brief: bool,
+}
+
+impl Lab {
+    /// After so many polls at most, each future is cancelled.
+    const MOST: usize = 12;
+    /// Where the neighbour keeps still, what waits for it is polled again after a while.
+    const NUDGE: Duration = Duration::from_millis(4);
+    /// So many polls then say all there is to say.
+    const MOST_NUDGED: usize = 5;
+
+    fn new(name: &str, clock: Clock) -> Self {
+        let laboratory = Laboratory::new(name);
+        let laboratory = match clock {
+            // Nothing here waits so long by itself: it is for what was lost.
+            Clock::Real => laboratory
+                .patience(LONG)
+                .watch_descriptors()
+                .watch_children(),
+            Clock::Paused => laboratory.patience(LONG),
+        };
+        Self {
+            laboratory,
+            clock,
+            is_brief: false,
+        }
+    }
+
+    /// One order and two endings, where a world takes long to make; all of them in the deep form.
+    pub(crate) fn briefly(mut self) -> Self {
+        self.is_brief = shuffles() == 0;
+        self
+    }
+
+    fn endings(&self) -> &'static [Ending] {
+        if self.is_brief {
+            return &[Ending::Drop, Ending::Abort];
+        }
+        &Ending::ALL
+    }
+
+    /// Tries every point of a future that has no neighbour.
+    pub(crate) async fn alone<W, Fut>(
+        self,
+        mut world: impl AsyncFnMut() -> W,
+        mut future: impl FnMut(Arc<W>) -> Fut,
+        mut check: impl AsyncFnMut(&W, &Point),
+    ) -> Tally
+    where
+        Fut: Future<Output: Send> + Send + 'static,
+    {
+        let mut tally = Tally::default();
+        for &ending in self.endings() {
+            for polls in points(ending, Self::MOST) {
+                let one = self.laboratory.clone();
+                let one = one.only(Point::new(polls, ending, Order::AfterCut));
+                let report = one.run(&mut world, &mut future, &mut check).await;
+                if tally.has_ended(polls, report) {
+                    break;
+                }
+            }
+        }
+        tally
+    }
+
+    /// Tries every point of a future beside its neighbour.
+    pub(crate) async fn beside<W, Fut, Actor>(
+        self,
+        mut world: impl AsyncFnMut() -> W,
+        mut future: impl FnMut(Arc<W>) -> Fut,
+        mut actor: impl FnMut(Arc<W>) -> Actor,
+        mut check: impl AsyncFnMut(&W, &Point),
+    ) -> Tally
+    where
+        Fut: Future<Output: Send> + Send + 'static,
+        Actor: Future<Output = ()>,
+    {
+        let mut tally = Tally::default();
+        let orders = if self.is_brief {
+            vec![Order::Between]
+        } else {
+            orders()
+        };
+        for order in orders {
+            // A real clock does not jump over what waits for a neighbour that keeps still. In
+            // the other orders nothing but the adapter wakes: a lost wake-up shows there.
+            let nudge = self.clock == Clock::Real && order == Order::AfterCut;
+            let most = if nudge { Self::MOST_NUDGED } else { Self::MOST };
+            let mut start = |world| nudged(future(world), nudge);
+            for &ending in self.endings() {
+                for polls in points(ending, most) {
+                    let one = self.laboratory.clone();
+                    let one = one.only(Point::new(polls, ending, order));
+                    let run = one.run_beside(&mut world, &mut start, &mut actor, &mut check);
+                    let report = run.await;
+                    if tally.has_ended(polls, report) {
+                        break;
+                    }
+                }
+            }
+        }
+        tally
+    }
+}
+
+/// What was never polled is never woken.
+fn points(ending: Ending, most: usize) -> std::ops::RangeInclusive<usize> {
+    usize::from(ending == Ending::DropWoken)..=most
+}
+
+/// The plain orders, and so many by chance as the environment asks for.
+fn orders() -> Vec<Order> {
+    let mut orders = vec![Order::AfterCut, Order::Between, Order::First];
+    orders.extend((0..shuffles()).map(Order::Shuffled));
+    orders
+}
+
+/// How many orders by chance there are, for each ending and state: none but in the deep form.
+fn shuffles() -> u64 {
+    let shuffles = std::env::var("MAINSTAY_ADAPTER_SHUFFLES");
+    shuffles.ok().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+impl Tally {
+    /// Adds a point after so many polls; whether there are no more after it.
+    fn has_ended(&mut self, polls: usize, report: Report) -> bool {
+        self.points += report.points();
+        let has_ended = report.most_polls() > 0;
+        let so_many = if has_ended {
+            report.most_polls()
+        } else {
+            polls
+        };
+        self.most_polls = self.most_polls.max(so_many);
+        has_ended
+    }
+}
+
+/// Polled now and then without being woken, as any future must bear.
+async fn nudged<Fut: Future>(future: Fut, is_on: bool) -> Fut::Output {
+    let mut future = pin!(future);
+    let mut ticks = is_on.then(|| interval(Lab::NUDGE));
+    if let Some(ticks) = &mut ticks {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    poll_fn(|cx| {
+        let polled = future.as_mut().poll(cx);
+        if let (Poll::Pending, Some(ticks)) = (&polled, &mut ticks) {
+            while ticks.poll_tick(cx).is_ready() {}
+        }
+        polled
+    })
+    .await
+}
+
+fn runtime(clock: Clock) -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(clock == Clock::Paused)
+        .build()
+        .unwrap()
+}
+
+/// Runs each trial in a runtime of its own, and counts.
+pub(crate) fn run_all(trials: Vec<Trial>) {
+    let _alone = alone();
+    // One that has failed can be tried alone, by a part of its name.
+    let only = std::env::var("MAINSTAY_TRIAL").unwrap_or_default();
+    let (mut points, mut states) = (0, 0);
+    for trial in trials {
+        if !trial.name.contains(&only) {
+            continue;
+        }
+        states += 1;
+        let runtime = runtime(trial.clock);
+        // What every process opens once.
+        runtime.block_on(async {
+            let opened = mainstay::process::Command::new("true").run().await;
+            opened.unwrap();
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+        });
+        // What the crate does by chance is the same each time.
+        fastrand::seed(7);
+        let since = std::time::Instant::now();
+        let lab = Lab::new(&trial.name, trial.clock);
+        let tally = runtime.block_on((trial.run)(lab));
+        println!(
+            "{}: {} points, {} polls, {:.1?}",
+            trial.name,
+            tally.points,
+            tally.most_polls,
+            since.elapsed()
+        );
+        assert!(
+            tally.most_polls >= trial.least,
+            "{}: it came to {} polls only",
+            trial.name,
+            tally.most_polls
+        );
+        points += tally.points;
+    }
+    proof::count("lab.points", points);
+    proof::count("lab.states", states);
+}
+
+/// Waits for what has to come soon.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..10_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(2 * MS).await;
+    }
+    panic!("it does not come: {what}");
+}
