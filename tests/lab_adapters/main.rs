@@ -5,10 +5,6 @@
 //! and the next call succeeds.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails its test")]
-#![expect(
-    clippy::large_futures,
-    reason = "a world is as large as what is on trial in it"
-)]
 
 #[path = "../../examples/agentbay_server/mod.rs"]
 mod agentbay_server;

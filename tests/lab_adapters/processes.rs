@@ -9,7 +9,7 @@ use mainstay::process::{Command, Process, ProcessErrorKind, ProcessHandle, Proce
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::trial::{Clock, MS, Tally, Trial, trial, until};
+use crate::trial::{Clock, Lab, MS, Tally, Trial, trial, until};
 
 type Acting = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -110,7 +110,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// `Command::run`, whose child nobody else knows.
 fn of_runs(all: &mut Vec<Trial>) {
-    let states: [(&str, usize, fn() -> Command); 7] = [
+    type Made = fn() -> Command;
+    let states: [(&str, usize, Made); 7] = [
         ("quick", 1, || Command::new("true")),
         ("that says something", 2, talker),
         ("that is fed and echoes", 2, || {
@@ -418,7 +419,7 @@ fn of_places(all: &mut Vec<Trial>) {
 
 /// `close`, with children that end, and some that do not want to.
 fn of_ends(all: &mut Vec<Trial>) {
-    let close = |lab: crate::trial::Lab,
+    let close = |lab: Lab,
                  taken,
                  command: fn() -> Command,
                  act: Neighbour|

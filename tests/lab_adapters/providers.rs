@@ -188,7 +188,7 @@ macro_rules! offered {
             "run" |house| house.provider.run(&house.id, &Command::new("sleep 0.004; echo"));
             "run_code" |house| house.provider.run_code(&house.id, &Code::new("shell", "echo code"));
             "read_file" |house| house.provider.read_file(&house.id, "d/f", FileRange::whole());
-            "write_file" |house| house.provider.write_file(&house.id, "g", &[7; 100_000], WriteMode::Append);
+            "write_file" |house| house.provider.write_file(&house.id, "g", &[7; 9_000], WriteMode::Append);
             "list_directory" |house| house.provider.list_directory(&house.id, "d");
             "labels" |house| house.provider.labels(&house.id);
             "set_labels" |house| house.provider.set_labels(&house.id, &[("a".into(), "c".into())].into());

@@ -94,7 +94,7 @@ impl Lab {
                 .patience(LONG)
                 .watch_descriptors()
                 .watch_children(),
-            Clock::Paused => laboratory.patience(100 * LONG),
+            Clock::Paused => laboratory.patience(LONG),
         };
         Self {
             laboratory,
@@ -110,10 +110,10 @@ impl Lab {
     }
 
     fn endings(&self) -> &'static [Ending] {
-        match self.is_brief {
-            true => &[Ending::Drop, Ending::Abort],
-            false => &Ending::ALL,
+        if self.is_brief {
+            return &[Ending::Drop, Ending::Abort];
         }
+        &Ending::ALL
     }
 
     /// Tries every point of a future that has no neighbour.
