@@ -101,6 +101,13 @@
 //! machines).
 
 #![warn(clippy::disallowed_methods)]
+#![cfg_attr(
+    all(test, mainstay_loom),
+    expect(
+        clippy::unwrap_used,
+        reason = "models are tests, which clippy does not see"
+    )
+)]
 
 pub mod blocking;
 pub mod bulkhead;

@@ -36,11 +36,12 @@
 //! - At most four threads with the first one.
 //!
 //! Two threads run exhaustively, three with a bound of three switches (or more) that no thread
-//! asked for. `MAINSTAY_LOOM=deep` gives each bounded model a bound two higher.
+//! asked for. `MAINSTAY_LOOM=deep` gives each bounded model a bound four higher,
+//! and those of [`exhaustive_or`] all of their orders.
 //!
 //! What loom does not show: an exchange always reads the latest value of all, so the orderings
 //! of what is only ever exchanged are not put to the test; of a store beside exchanges it may
-//! take an order that no machine has. Locks are never poisoned, and SeqCst is AcqRel.
+//! take an order that no machine has. Locks are never poisoned, and `SeqCst` is `AcqRel`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,10 +60,10 @@ pub(crate) fn exhaustive(run: impl Fn() + Send + Sync + 'static) {
     check(None, run);
 }
 
-/// Runs a closure in every order with at most so many switches that no thread asked for; two
+/// Runs a closure in every order with at most so many switches that no thread asked for; four
 /// more in the deep run.
 pub(crate) fn bounded(switches: usize, run: impl Fn() + Send + Sync + 'static) {
-    check(Some(switches + if deep() { 2 } else { 0 }), run);
+    check(Some(switches + if deep() { 4 } else { 0 }), run);
 }
 
 /// Runs a closure in every order in the deep run, and else with at most so many switches: for a
@@ -111,6 +112,9 @@ fn check(bound: Option<usize>, run: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = bound;
     builder.max_branches = 10_000;
+    // Loom takes these from the environment, and stops there without a word.
+    builder.max_duration = None;
+    builder.max_permutations = None;
     // Not loom's: std's, so that it is no part of the model.
     let runs = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&runs);

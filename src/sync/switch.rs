@@ -14,7 +14,8 @@ mod chosen {
         };
     }
 
-    /// A static; loom makes it anew for each run of a model.
+    /// A static; loom makes it anew for each run of a model. An array is written with one of
+    /// its elements, which need not be `Copy`.
     macro_rules! global {
         (static $name:ident: [$of:ty; $number:ident] = [$each:expr; $same:ident];) => {
             static $name: [$of; $number] = [const { $each }; $same];

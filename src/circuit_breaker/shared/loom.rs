@@ -212,6 +212,9 @@ fn a_quiet_window_misses_no_failure() {
 /// Far from every limit, so that all is counted without the lock, while someone looks.
 #[test]
 fn a_look_loses_nothing_and_doubles_nothing() {
+    const LOOK: Op = Op::Order(|state| {
+        state.look(START);
+    });
     let rules = Rules {
         minimum_calls: 50,
         ..RULES
@@ -222,9 +225,6 @@ fn a_look_loses_nothing_and_doubles_nothing() {
         window,
         ..CALLS
     };
-    const LOOK: Op = Op::Order(|state| {
-        state.look(START);
-    });
     as_in_some_order(setting, [&[BADLY, WELL], &[LOOK, LOOK]]);
     as_in_some_order(setting, [&[BADLY], &[WELL, BADLY], &[LOOK]]);
 }
@@ -336,7 +336,7 @@ fn a_probe_that_fails_opens_it_once_whatever_others_bring() {
         ];
         let [one, two] = probes;
         let other = spawn(&breaker, move |breaker| {
-            breaker.shared.settle(&one, End::Failure)
+            breaker.shared.settle(&one, End::Failure);
         });
         breaker.shared.settle(&two, End::Failure);
         other.join().unwrap();

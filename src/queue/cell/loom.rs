@@ -43,13 +43,11 @@ fn an_outcome_reaches_who_waits_for_it() {
         });
         let outcome = block_on(poll_fn(|cx| {
             let settled = cell.is_settled();
-            match cell.collect(&mut Some(cx.waker().clone())) {
-                Some(outcome) => Poll::Ready(outcome),
-                None => {
-                    assert!(!settled, "settled, and no outcome");
-                    Poll::Pending
-                }
+            if let Some(outcome) = cell.collect(&mut Some(cx.waker().clone())) {
+                return Poll::Ready(outcome);
             }
+            assert!(!settled, "settled, and no outcome");
+            Poll::Pending
         }));
         assert_eq!(outcome.ok(), Some(7));
         settles.join().unwrap();

@@ -50,7 +50,7 @@ fn a_place_that_comes_free_wakes_the_next() {
         let (second, third) = (enter(&shared).unwrap().0, enter(&shared).unwrap().0);
         assert!(first.1);
         let ends = spawn(&shared, move |shared| {
-            shared.end(first.0, Ending::Completed)
+            shared.end(first.0, Ending::Completed);
         });
         let waits = spawn(&shared, move |shared| begin(shared, third));
         begin(&shared, second);
