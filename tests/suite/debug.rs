@@ -317,10 +317,28 @@ async fn scopes_queues_and_shutdowns_show_what_is_under_way() {
     shows(&shutdown, "Shutdown", &["is_requested: false", "tasks"]);
 }
 
+/// Answers with the secret.
+#[cfg(feature = "tower")]
+#[derive(Clone, Debug)]
+struct Inner;
+
+#[cfg(feature = "tower")]
+impl tower::Service<u32> for Inner {
+    type Response = &'static str;
+    type Error = Oops;
+    type Future = std::future::Ready<Result<&'static str, Oops>>;
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Oops>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, _: u32) -> Self::Future {
+        std::future::ready(Ok(SECRET))
+    }
+}
+
 #[cfg(feature = "tower")]
 #[tokio::test]
 async fn layers_and_services_show_their_pipeline() {
-    use tower::{Layer, Service, ServiceExt};
+    use tower::{Layer, ServiceExt};
 
     let looks = Looks::default();
     let pipeline = Pipeline::builder("web").policy(looks.clone()).build();
@@ -329,23 +347,6 @@ async fn layers_and_services_show_their_pipeline() {
     shows(&copied, "PipelineLayer", &["web"]);
     let boxed = copied.boxed();
     shows(&boxed.clone(), "BoxedLayer", &["PipelineLayer", "web"]);
-
-    #[derive(Clone, Debug)]
-    struct Inner;
-    impl Service<u32> for Inner {
-        type Response = &'static str;
-        type Error = Oops;
-        type Future = std::future::Ready<Result<&'static str, Oops>>;
-        fn poll_ready(
-            &mut self,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), Oops>> {
-            std::task::Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, _: u32) -> Self::Future {
-            std::future::ready(Ok(SECRET))
-        }
-    }
     let service = pipeline.layer().layer(Inner);
     shows(&service, "PipelineService", &["web", "Inner"]);
     shows(service.get_ref(), "Inner", &[]);
