@@ -44,7 +44,8 @@ macro_rules! adapters {
         mod every_point_of {
             $(#[test]
             fn $name() {
-                crate::trial::run_all(crate::$name::trials());
+                let name = concat!("every_point_of::", stringify!($name));
+                crate::trial::apart(name, crate::$name::trials);
             })*
         }
     };

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,13 +15,6 @@ use crate::proof;
 pub(crate) const MS: Duration = Duration::from_millis(1);
 /// What may take long on a busy machine, and must not take for ever.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
-
-/// Children and descriptors are counted for the whole process: one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 type Running = Pin<Box<dyn Future<Output = Tally>>>;
 
@@ -239,8 +232,24 @@ fn runtime(clock: Clock) -> Runtime {
 }
 
 /// Runs each trial in a runtime of its own, and counts.
-pub(crate) fn run_all(trials: Vec<Trial>) {
-    let _alone = alone();
+/// Runs the trials of the test of this name in a process of their own, whose children and
+/// descriptors are counted. Mostly they wait, so the adapters' run side by side.
+pub(crate) fn apart(name: &str, trials: impl Fn() -> Vec<Trial>) {
+    const APART: &str = "MAINSTAY_APART";
+    if std::env::var_os(APART).is_some() {
+        return run_all(trials());
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(APART, name)
+        .output()
+        .unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {}", output.status);
+}
+
+fn run_all(trials: Vec<Trial>) {
     // One that has failed can be tried alone, by a part of its name.
     let only = std::env::var("MAINSTAY_TRIAL").unwrap_or_default();
     let (mut points, mut states) = (0, 0);
