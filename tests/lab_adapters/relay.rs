@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisServer, held_port};
 use crate::trial::{LONG, MS};
 
 /// It is there before anything is counted, and ends with the process.
@@ -36,12 +36,8 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) async fn start() -> Self {
-        let port = TcpSocket::new_v4().unwrap();
-        // The listener shares it.
-        port.set_reuseaddr(true).unwrap();
-        port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let relay = Self {
-            port,
+            port: held_port(),
             task: Mutex::default(),
         };
         relay.begin().await;
