@@ -8,10 +8,10 @@ use mainstay::CircuitBreaker;
 use mainstay::redis::{RedisClient, RedisClientBuilder};
 use mainstay::retry::Backoff;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisServer, held_port};
 use crate::trial::{LONG, MS};
 
 /// It is there before anything is counted, and ends with the process.
@@ -28,23 +28,29 @@ pub(crate) fn fresh_key() -> String {
 
 /// Connections pass through it in this runtime, so that they end with it.
 pub(crate) struct Relay {
-    address: SocketAddr,
+    /// It never listens. As long as it has the port, the system gives it to nobody else: the
+    /// relay of another process would lead to another server.
+    port: TcpSocket,
     task: Mutex<JoinSet<()>>,
 }
 
 impl Relay {
     pub(crate) async fn start() -> Self {
         let relay = Self {
-            address: "127.0.0.1:0".parse().unwrap(),
+            port: held_port(),
             task: Mutex::default(),
         };
-        let address = relay.begin().await;
-        Self { address, ..relay }
+        relay.begin().await;
+        relay
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.port.local_addr().unwrap()
     }
 
     pub(crate) fn client(&self) -> RedisClientBuilder {
         let gentle = CircuitBreaker::builder().consecutive_failures(1_000_000);
-        RedisClient::builder(format!("redis://{}", self.address))
+        RedisClient::builder(format!("redis://{}", self.address()))
             .reconnect_backoff(Backoff::constant(2 * MS))
             .backoff(Backoff::constant(MS))
             .circuit_breaker(gentle.no_failure_rate().build().unwrap())
@@ -64,15 +70,14 @@ impl Relay {
         }
     }
 
-    async fn begin(&self) -> SocketAddr {
+    async fn begin(&self) {
         let listener = loop {
             // What was there before may take a moment to go.
-            match TcpListener::bind(self.address).await {
+            match TcpListener::bind(self.address()).await {
                 Ok(listener) => break listener,
                 Err(_) => tokio::time::sleep(MS).await,
             }
         };
-        let address = listener.local_addr().unwrap();
         let target = SocketAddr::from(([127, 0, 0, 1], server().port()));
         self.task.lock().unwrap().spawn(async move {
             let mut connections = JoinSet::new();
@@ -80,7 +85,6 @@ impl Relay {
                 connections.spawn(pass(near, target));
             }
         });
-        address
     }
 }
 
@@ -111,4 +115,22 @@ pub(crate) async fn healed(client: &RedisClient) {
         }
     };
     tokio::time::timeout(LONG, answered).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_else_gets_the_port_of_one_that_is_dead() {
+    let relay = Relay::start().await;
+    relay.die();
+    let address = relay.address();
+    let is_dead = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::time::sleep(MS).await;
+        }
+    };
+    tokio::time::timeout(LONG, is_dead).await.unwrap();
+    let other = TcpSocket::new_v4().unwrap();
+    let taken = other.bind(address).map_err(|error| error.kind());
+    assert_eq!(taken, Err(std::io::ErrorKind::AddrInUse));
+    relay.revive().await;
+    TcpStream::connect(address).await.unwrap();
 }

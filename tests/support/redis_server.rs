@@ -21,6 +21,9 @@ const START: Duration = Duration::from_secs(20);
 /// also by a panic, also while it is stopped.
 pub(crate) struct RedisServer {
     port: u16,
+    /// It never listens. As long as it has the port, the system gives it to nobody else, before
+    /// the server is there and while it is not.
+    held: tokio::net::TcpSocket,
     directory: PathBuf,
     arguments: Vec<String>,
     child: Option<Child>,
@@ -47,8 +50,10 @@ impl RedisServer {
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         // Another process may take the port between the look and the start.
         for _ in 0..20 {
+            let held = held_port();
             let mut server = Self {
-                port: free_port(),
+                port: held.local_addr().unwrap().port(),
+                held,
                 directory: fresh_directory(),
                 arguments: arguments.iter().map(ToString::to_string).collect(),
                 child: None,
@@ -217,6 +222,15 @@ fn fresh_directory() -> PathBuf {
     let directory = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&directory).unwrap();
     directory
+}
+
+/// A port of this machine's that is given to nobody who asks for any; a listener that names it
+/// may share it.
+pub(crate) fn held_port() -> tokio::net::TcpSocket {
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.set_reuseaddr(true).unwrap();
+    held.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    held
 }
 
 pub(crate) fn free_port() -> u16 {
