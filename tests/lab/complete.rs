@@ -1,4 +1,4 @@
-//! A public future that no trial polls fails the build.
+//! A public future that no trial polls fails this test.
 
 use crate::proof;
 use crate::sources::public_futures;

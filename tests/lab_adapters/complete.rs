@@ -1,4 +1,4 @@
-//! A public future of an adapter that no trial polls fails the build.
+//! A public future of an adapter that no trial polls fails this test.
 
 use crate::proof;
 use crate::sources::public_futures;
@@ -10,7 +10,6 @@ const ADAPTERS: [&str; 4] = ["process", "redis", "session", "websocket"];
 
 #[test]
 fn every_public_future_of_an_adapter_is_on_trial() {
-    // It opens files, which others count.
     let futures = public_futures(|module| ADAPTERS.contains(&module));
     let trials = crate::all();
     let mut missing = Vec::new();
