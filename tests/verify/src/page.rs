@@ -12,7 +12,7 @@ const HEAD: &str = "\
 Written by `scripts/verify` from what the proofs counted (`docs/reliability.tsv`), never by hand.
 `scripts/verify` runs each suite at CI's strength, `scripts/verify --deep` at full strength; each
 suite is a script in `scripts/proof`, and shows its last run here. A figure that misses its aim is
-marked **below**.
+marked **missed**.
 
 ## Scorecard
 
@@ -75,7 +75,7 @@ fn judged(row: &Row, figure: Option<u64>, aim: Aim) -> String {
     if met {
         text
     } else {
-        format!("{text} **below**")
+        format!("{text} **missed**")
     }
 }
 
@@ -173,10 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_below_its_aim_is_marked() {
+    fn a_figure_that_misses_its_aim_is_marked() {
         let page = page("lab", Depth::Short, "lab.points\t9999\npassed\t1");
         assert!(
-            page.contains("| cancellation points tried | 9 999 **below** | ≥ 10 000 | not run |")
+            page.contains("| cancellation points tried | 9 999 **missed** | ≥ 10 000 | not run |")
         );
     }
 
