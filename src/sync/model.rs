@@ -35,9 +35,10 @@
 //!   where a model may switch threads, that is at every atomic and lock of `crate::sync`.
 //! - At most four threads with the first one.
 //!
-//! Two threads run exhaustively, three with a bound of three switches (or more) that no thread
-//! asked for. `MAINSTAY_LOOM=deep` gives each bounded model a bound four higher,
-//! and those of [`exhaustive_or`] all of their orders.
+//! Two threads run exhaustively (but for four models of the rate limiter whose settings change: its
+//! door is ten words), three with a bound of three switches (or more) that no thread asked for.
+//! `MAINSTAY_LOOM=deep` gives each bounded model a bound four higher, and those of
+//! [`exhaustive_or`] all of their orders.
 //!
 //! What loom does not show: an exchange always reads the latest value of all, so the orderings
 //! of what is only ever exchanged are not put to the test; of a store beside exchanges it may

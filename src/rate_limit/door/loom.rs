@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::rate_limit::bucket::Rate;
-use crate::sync::model::{bounded, exhaustive, exhaustive_or, spawn};
+use crate::sync::model::{bounded, exhaustive, spawn};
 
 const NOW: Instant = Instant::from_nanos(5);
 
@@ -80,11 +80,14 @@ fn possible(taken: &Taken, change: impl Fn(&mut Bucket)) -> Vec<Bucket> {
     vec![before, after]
 }
 
+/// The seven words of a scale are read by one thread while the other writes them: that is too many
+/// orders even for two threads, so these models have a bound.
+///
 /// Fails if a take does not look at the version again, and if the version is stored first:
 /// it then takes by the old scale, or by parts of two.
 #[test]
 fn nobody_takes_by_a_scale_that_has_gone() {
-    exhaustive_or(3, || {
+    bounded(3, || {
         let (door, mut bucket) = open(2);
         let other = spawn(&door, take);
         door.shut(&mut bucket);
@@ -100,7 +103,7 @@ fn nobody_takes_by_a_scale_that_has_gone() {
 /// The scale changes and changes back: its number must not come again.
 #[test]
 fn nobody_takes_by_one_of_many_scales() {
-    exhaustive_or(2, || {
+    bounded(2, || {
         let (door, mut bucket) = open(2);
         let other = spawn(&door, take);
         let change = |bucket: &mut Bucket| {
@@ -127,7 +130,7 @@ fn nobody_takes_by_one_of_many_scales() {
 /// A refusal tells a time of the one scale or of the other, not of a mixture.
 #[test]
 fn a_refusal_tells_a_time_of_one_scale() {
-    exhaustive_or(3, || {
+    bounded(3, || {
         let (door, mut bucket) = open(1);
         assert_eq!(take(&door), Some(Ok(())));
         let other = spawn(&door, take);
