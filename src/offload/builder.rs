@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Offload;
-use super::job::Threads;
+use super::stage::Threads;
 use crate::bulkhead::Bulkhead;
 use crate::config::{ConfigError, Value};
 use crate::sync::Lock;

@@ -7,6 +7,7 @@
 mod builder;
 mod job;
 mod run;
+mod stage;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ use crate::bulkhead::Bulkhead;
 use crate::operation::{Operation, Repeatable};
 use crate::policy::Call;
 use crate::sync::Lock;
-use job::Threads;
+use stage::Threads;
 
 /// Runs work that blocks (a library without async, a computation, a slow file) on a bounded
 /// number of threads, with a bounded queue before them.

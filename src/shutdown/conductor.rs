@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::component::{Component, Counts};
+use super::component::Component;
+use super::counts::Counts;
 use super::plan::{Order, Plan};
 use crate::panics::{self, Payload};
 use crate::time::{self, Instant, Timer};

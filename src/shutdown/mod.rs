@@ -6,6 +6,7 @@
 mod builder;
 mod component;
 mod conductor;
+mod counts;
 #[cfg(all(test, mainstay_loom))]
 mod loom;
 mod pace;
@@ -30,7 +31,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use builder::{ShutdownBuilder, Stage};
-pub use component::{Component, Counts};
+pub use component::Component;
+pub use counts::Counts;
 pub use report::{Cause, ComponentReport, ShutdownReport, Status};
 pub use section::Protected;
 

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::component::Counts;
+use super::counts::Counts;
 use super::report::{ComponentReport, Status};
 use crate::time::Instant;
 

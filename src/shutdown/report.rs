@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::component::Counts;
+use super::counts::Counts;
 use crate::span::Rounded;
 
 /// What began a shutdown.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::shutdown::component::Counts;
+use crate::shutdown::counts::Counts;
 use crate::shutdown::plan::{Order, Plan, Shares};
 use crate::shutdown::report::Status;
 use crate::time::Instant;

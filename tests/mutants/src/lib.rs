@@ -17,12 +17,16 @@
 
 #[path = "../../../src"]
 mod whole {
+    #[cfg(feature = "circuit_breaker")]
+    pub mod classify;
     pub mod config;
     pub mod error;
     pub(crate) mod panics;
     pub(crate) mod span;
     pub(crate) mod sync;
 }
+#[cfg(feature = "circuit_breaker")]
+pub use whole::classify;
 pub use whole::{config, error};
 pub(crate) use whole::{panics, span, sync};
 
@@ -53,11 +57,14 @@ mod time {
 mod retry {
     mod backoff;
     mod budget;
+    mod classify;
+    mod plan;
 
     pub use backoff::{
         Backoff, BackoffDelays, ByAttempt, ByAttemptDelays, Delays, FromIter, Jitter,
     };
     pub use budget::RetryBudget;
+    pub use classify::Verdict;
 }
 
 #[cfg(feature = "circuit_breaker")]
@@ -128,36 +135,118 @@ mod lazy {
     mod state;
 }
 
-/// Stands for what sorts results: a state is told the outcome.
-mod classify {
-    pub trait Decision: Sized {
-        const ANSWERED: Self;
-        const FAILED: Self;
-        const REFUSED: Self;
+#[cfg(feature = "gather")]
+#[path = "../../../src/gather"]
+mod gather {
+    mod progress;
+    mod ready;
+    mod reorder;
+    mod seats;
+    #[cfg(test)]
+    mod tests {
+        mod parts;
     }
 }
 
-/// Stands for what tells the world.
-#[cfg(feature = "circuit_breaker")]
-mod observe {
-    use crate::circuit_breaker::StateChange;
-
-    pub(crate) const TRACES: bool = false;
-
-    pub(crate) fn circuit_changed(_: &str, _: &StateChange) {}
-}
-
-/// Stands for the pipeline.
-mod policy {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub enum End {
-        Success,
-        Failure,
-        Ignored,
-        Cancelled,
-        Panicked,
+#[cfg(feature = "scope")]
+#[path = "../../../src/scope"]
+mod scope {
+    mod effects;
+    mod report;
+    mod state;
+    #[cfg(test)]
+    mod tests {
+        mod model;
     }
 }
+
+#[cfg(feature = "shutdown")]
+#[path = "../../../src/shutdown"]
+mod shutdown {
+    mod counts;
+    mod plan;
+    mod report;
+    #[cfg(test)]
+    mod tests {
+        mod plan;
+    }
+
+    pub use counts::Counts;
+}
+
+#[cfg(feature = "offload")]
+#[path = "../../../src/offload"]
+mod offload {
+    mod stage;
+}
+
+#[cfg(feature = "process")]
+#[path = "../../../src/process"]
+mod process {
+    mod capture;
+    mod plan;
+    mod split;
+
+    use super::stand_ins::process::{command, handle, output};
+}
+
+#[cfg(feature = "session")]
+#[path = "../../../src/session"]
+mod session {
+    mod error;
+    mod agentbay {
+        mod poll;
+    }
+    mod client {
+        mod book;
+        mod creation;
+        mod report;
+        mod rules;
+    }
+    mod embedded {
+        mod table;
+    }
+
+    use super::stand_ins::session::types;
+}
+
+#[cfg(feature = "websocket")]
+#[path = "../../../src/websocket"]
+mod websocket {
+    mod life;
+    mod table;
+
+    use super::stand_ins::websocket::snapshot;
+}
+
+#[cfg(feature = "redis")]
+#[path = "../../../src/redis"]
+mod redis {
+    mod limits {
+        mod away;
+        mod line;
+        mod quota;
+        mod rate {
+            mod state;
+            #[cfg(test)]
+            mod tests;
+        }
+        mod slots {
+            mod leases;
+            mod question;
+            mod state;
+            #[cfg(test)]
+            mod tests;
+        }
+
+        use crate::stand_ins::redis::driver;
+    }
+}
+
+mod stand_ins;
+#[cfg(not(feature = "circuit_breaker"))]
+use stand_ins::classify;
+use stand_ins::{observe, policy};
 
 #[cfg(test)]
 #[path = "../../../src/testing/amount.rs"]
