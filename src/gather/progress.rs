@@ -106,3 +106,56 @@ impl<F> fmt::Debug for Told<F> {
         f.write_str("Told")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_start_and_each_end_is_counted() {
+        let mut seen = Vec::new();
+        let mut told = Told::new(|progress: &GatherProgress| seen.push(*progress));
+        told.expect(Some(2));
+        told.start();
+        told.start();
+        told.tell();
+        told.finish(true);
+        told.finish(false);
+        told.start();
+        told.tell();
+        let begun = GatherProgress {
+            started: 2,
+            running: 2,
+            total: Some(2),
+            ..GatherProgress::default()
+        };
+        let gone_on = GatherProgress {
+            started: 3,
+            finished: 2,
+            failed: 1,
+            running: 1,
+            total: None,
+        };
+        assert_eq!(
+            seen,
+            [begun, gone_on],
+            "more than there should be: nobody knows how many"
+        );
+    }
+
+    #[test]
+    fn as_text_it_says_how_far_it_is() {
+        let told = Told::new(|_: &GatherProgress| {});
+        assert_eq!(format!("{told:?}"), "Told");
+        let mut progress = GatherProgress {
+            started: 5,
+            finished: 3,
+            failed: 1,
+            running: 2,
+            total: None,
+        };
+        assert_eq!(progress.to_string(), "3 done (1 failed, 2 running)");
+        progress.total = Some(9);
+        assert_eq!(progress.to_string(), "3 of 9 done (1 failed, 2 running)");
+    }
+}

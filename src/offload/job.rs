@@ -15,14 +15,13 @@ use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::stage::{Left, Stage, Threads};
 use crate::blocking;
 use crate::bulkhead::Bulkhead;
 use crate::error::{Error, Progress};
 use crate::panics::{self, caught, swallow};
 use crate::policy::Permit;
 use crate::sync::Lock;
-
-use super::stage::{Left, Stage, Threads};
 
 type Outcome<T, E> = Result<T, Error<E>>;
 

@@ -119,3 +119,57 @@ impl fmt::Display for ScopeReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(message: &str, panicked: bool) -> TaskFailure {
+        TaskFailure {
+            id: TaskId(7),
+            name: "feeder".into(),
+            message: message.into(),
+            panicked,
+        }
+    }
+
+    #[test]
+    fn a_failure_says_who_and_why() {
+        let text = |message, panicked| failure(message, panicked).to_string();
+        assert_eq!(text("no", false), "feeder failed: no");
+        assert_eq!(text("oh", true), "feeder panicked: oh");
+        assert_eq!(text("", true), "feeder panicked");
+    }
+
+    #[test]
+    fn a_task_says_what_it_does_and_for_how_long() {
+        for (state, what) in [
+            (TaskState::Queued, "queued"),
+            (TaskState::Running, "running"),
+            (TaskState::Cancelling, "cancelling"),
+        ] {
+            let info = TaskInfo {
+                id: TaskId(3),
+                name: "feeder".into(),
+                age: Duration::from_secs(2),
+                state,
+            };
+            assert_eq!(info.to_string(), format!("#3 feeder: {what} for 2s"));
+        }
+    }
+
+    #[test]
+    fn a_report_is_its_counts_or_its_first_error() {
+        let counts = Counts::new(2);
+        let mut report = ScopeReport {
+            counts,
+            first_error: None,
+        };
+        assert_eq!(report.to_string(), "2 in flight");
+        assert_eq!(report.clone().into_result(), Ok(counts));
+        report.first_error = Some(failure("no", false));
+        let text = "2 in flight; first error: feeder failed: no";
+        assert_eq!(report.to_string(), text);
+        assert_eq!(report.into_result(), Err(failure("no", false)));
+    }
+}

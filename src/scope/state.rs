@@ -398,3 +398,21 @@ impl<W, A> Entry<W, A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_that_has_gone_does_not_hold_its_memory() {
+        let room_after = |capacity| {
+            let mut registry = Registry::<(), ()>::new(1, false);
+            registry.tasks = Slab::with_capacity(capacity);
+            let (key, _) = registry.enter("it".into(), Instant::NEVER).unwrap();
+            let _ = registry.end(key, Ending::Completed, || Instant::NEVER);
+            registry.tasks.capacity()
+        };
+        assert_eq!(room_after(KEPT), KEPT);
+        assert_eq!(room_after(KEPT + 1), 0);
+    }
+}

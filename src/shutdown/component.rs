@@ -1,5 +1,6 @@
 //! What a shutdown closes.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 mod blocked;
 mod lost;
 mod plan;
+mod report;
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -716,40 +717,4 @@ fn what_users_spawn_can_be_sent() {
     shared::<Shutdown>();
     shared::<ShutdownReport>();
     shared::<Protected>();
-}
-
-#[test]
-fn an_exit_code_is_the_usual_one() {
-    let report = |cause, status| ShutdownReport {
-        cause,
-        duration: SECOND,
-        deadline: SECOND,
-        sections_held: 0,
-        components: vec![ComponentReport {
-            name: "it".into(),
-            status,
-            at_start: 0,
-            counts: Counts::default(),
-            duration: SECOND,
-            failure: None,
-        }],
-    };
-    assert_eq!(
-        report(Cause::Signal(15), Status::Completed).exit_code(),
-        143
-    );
-    assert_eq!(report(Cause::Signal(2), Status::TimedOut).exit_code(), 130);
-    assert_eq!(report(Cause::Request, Status::Cancelled).exit_code(), 0);
-    assert_eq!(report(Cause::Request, Status::Aborted).exit_code(), 1);
-    assert_eq!(report(Cause::Request, Status::Failed).exit_code(), 1);
-    let causes = [
-        Cause::Signal(15),
-        Cause::Signal(2),
-        Cause::Signal(1),
-        Cause::Request,
-    ];
-    assert_eq!(
-        causes.map(|cause| cause.to_string()),
-        ["SIGTERM", "SIGINT", "signal 1", "request"]
-    );
 }

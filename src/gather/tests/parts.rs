@@ -179,6 +179,50 @@ fn a_task_is_woken_once_and_only_while_it_sleeps() {
     assert_eq!(Arc::strong_count(&task), 2);
 }
 
+#[test]
+fn one_wake_up_wakes_the_task_that_sleeps_and_none_the_one_that_is_awake() {
+    let task = Arc::new(Task::default());
+    let waker = Waker::from(Arc::clone(&task));
+    let mut ready = Ready::new();
+    let (one, other) = (ready.waker_of(0), ready.waker_of(64));
+    assert!(ready.is_awake() && ready.is_quiet());
+    assert!(ready.sleep(&Context::from_waker(&waker)));
+    assert!(!ready.is_awake() && !ready.is_quiet());
+    ready.wake_up();
+    assert!(ready.is_awake() && ready.is_quiet());
+    one.wake_by_ref();
+    assert!(!ready.is_quiet());
+    assert_eq!(task.0.load(Ordering::SeqCst), 0, "it looks again by itself");
+    ready.begin_round();
+    while ready.next().is_some() {}
+    assert!(ready.sleep(&Context::from_waker(&waker)));
+    other.wake_by_ref();
+    assert_eq!(task.0.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_waker_that_is_used_up_wakes_as_well() {
+    let mut ready = Ready::new();
+    ready.waker_of(3).wake();
+    ready.waker_of_bit(TIMER).wake();
+    assert_eq!(ready.begin_round() & (TIMER | SOURCE), TIMER);
+    assert_eq!(ready.next(), Some(3));
+}
+
+#[test]
+fn seats_are_at_hand_until_the_last_of_their_chunk_is_named() {
+    let mut ready = Ready::new();
+    for seat in [1, 2] {
+        ready.waker_of(seat).wake();
+    }
+    ready.begin_round();
+    assert!(!ready.is_in_hand());
+    assert_eq!(ready.next(), Some(1));
+    assert!(ready.is_in_hand());
+    assert_eq!(ready.next(), Some(2));
+    assert!(!ready.is_in_hand());
+}
+
 /// Two threads wake, one sleeps and looks: each wake-up is followed by a look.
 #[test]
 fn no_wake_up_is_lost_between_threads() {

@@ -3,10 +3,51 @@
 use proptest::prelude::*;
 
 use crate::scope::effects::{Effects, Ending, Turn};
-use crate::scope::report::TaskState;
+use crate::scope::report::{TaskFailure, TaskState};
 use crate::scope::state::{Key, Registry};
 use crate::shutdown::Counts;
 use crate::time::Instant;
+
+fn enter(registry: &mut Registry<usize, usize>, name: &'static str) -> Key {
+    let entered = registry.enter(name.into(), Instant::from_nanos(1));
+    entered.expect("it is open").0
+}
+
+fn end(registry: &mut Registry<usize, usize>, key: Key, how: Ending) -> Vec<usize> {
+    registry
+        .end(key, how, || Instant::from_nanos(ABORT_AT))
+        .wake
+}
+
+#[test]
+fn who_stops_waiting_gets_the_waker_back_and_is_not_told() {
+    let mut registry = Registry::new(1, false);
+    let key = enter(&mut registry, "one");
+    let (mut stays, mut goes) = (None, None);
+    assert!(!registry.poll_idle(&mut stays, &mut Some(1)));
+    assert!(!registry.poll_idle(&mut goes, &mut Some(2)));
+    let place = goes.expect("it has a place");
+    assert_eq!(registry.stop_waiting(place), Some(2));
+    assert_eq!(end(&mut registry, key, Ending::Completed), [1]);
+}
+
+#[test]
+fn the_first_error_since_errors_are_noted_is_kept_apart() {
+    let mut registry = Registry::new(3, false);
+    let fail = |registry: &mut _, name| {
+        let key = enter(registry, name);
+        end(registry, key, Ending::Failed("no".into()));
+    };
+    fail(&mut registry, "before");
+    assert_eq!(registry.noted_error(), None);
+    registry.note_errors();
+    assert_eq!(registry.noted_error(), None);
+    fail(&mut registry, "first");
+    fail(&mut registry, "second");
+    let name = |failure: Option<TaskFailure>| failure.expect("there is one").name;
+    assert_eq!(name(registry.noted_error()), "first");
+    assert_eq!(name(registry.first_error()), "before");
+}
 
 #[derive(Clone, Debug)]
 enum Op {

@@ -76,6 +76,35 @@ fn what_cannot_be_asked_to_end_was_not_cancelled() {
     );
 }
 
+#[test]
+fn what_has_gone_wrong_has_failed_unless_it_was_given_up() {
+    let mut plan = plan(100, USUAL, &[1, 1]);
+    plan.begin(at(0));
+    assert_eq!(plan.deadline(), Duration::from_nanos(100));
+    for n in [0, 1] {
+        plan.fail(n, "no route to host".into());
+        plan.fail(n, "and more".into());
+    }
+    plan.end(0, Order::Drain, at(1));
+    plan.end(1, Order::Over, at(1));
+    let told = |n| {
+        let report = plan.report(n, "", at(2));
+        (report.status, report.failure)
+    };
+    let first = || Some("no route to host".into());
+    assert_eq!(told(0), (Status::Failed, first()));
+    assert_eq!(told(1), (Status::TimedOut, first()));
+}
+
+#[test]
+fn all_points_in_time_are_set_at_the_beginning() {
+    let mut plan = plan(100, USUAL, &[1]);
+    assert_eq!(plan.points(), [Instant::NEVER; 3]);
+    plan.begin(at(7));
+    assert_eq!(plan.points(), [at(87), at(102), at(107)]);
+    assert_eq!((plan.drain_until(), plan.over_at()), (at(87), at(107)));
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Pass(u32),

@@ -169,6 +169,7 @@ mod shutdown {
     #[cfg(test)]
     mod tests {
         mod plan;
+        mod report;
     }
 
     pub use counts::Counts;
