@@ -264,7 +264,7 @@ mod tests {
         assert!([0, 5].iter().all(|of| !inbox.put(*of, OK)));
         assert_eq!((inbox.take(), taken(&inbox)), (None, (0, 0)));
         inbox.open(None);
-        assert!(!inbox.put(5, OK));
+        assert!((0..10_000).all(|of| !inbox.put(of, OK)));
         inbox.open(Some(TERMS));
         assert!(inbox.put(5, OK));
     }
@@ -313,6 +313,19 @@ mod tests {
         assert!(inbox.put(5, FAILED) && inbox.put(5, FAILED));
         inbox.renew(Some(Terms { room: 1, ..TERMS }));
         assert!(!inbox.put(5, FAILED) && inbox.put(5, OK));
+    }
+
+    #[test]
+    fn a_call_that_failed_and_was_slow_uses_up_one_of_the_new_terms() {
+        let inbox = inbox(TERMS);
+        inbox.take();
+        let both = Outcome {
+            failed: true,
+            slow: true,
+        };
+        assert!(inbox.put(5, both));
+        inbox.renew(Some(Terms { room: 2, ..TERMS }));
+        assert!(inbox.put(5, FAILED) && !inbox.put(5, FAILED));
     }
 
     #[test]

@@ -351,6 +351,15 @@ fn only_where_results_count_is_there_something_to_count_without_asking() {
     assert!(of(&state).is_none());
 }
 
+#[test]
+fn far_from_the_end_of_the_window_each_call_more_is_one_more_of_them() {
+    let mut state = state_with(RULES, Window::calls(1_000), constant(SECOND));
+    (0..6).for_each(|_| run(&mut state, OK, START));
+    (0..4).for_each(|_| run(&mut state, FAILED, START));
+    let room = state.terms().map(|terms| terms.room);
+    assert_eq!(room, Some(1), "seven of thirteen would open it");
+}
+
 /// Trap 14.
 #[test]
 fn an_operators_order_holds_until_the_next() {

@@ -2,6 +2,8 @@
 
 #[cfg(all(test, mainstay_loom))]
 mod loom;
+#[cfg(test)]
+mod tests;
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};

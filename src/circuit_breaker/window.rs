@@ -290,6 +290,13 @@ mod tests {
     }
 
     #[test]
+    fn a_step_ends_a_32nd_of_the_span_after_it_began() {
+        let mut records = Window::time(Duration::from_nanos(3200)).records();
+        assert_eq!(records.counts(Instant::from_nanos(1250)).calls, 0);
+        assert_eq!(records.until(), Instant::from_nanos(1300));
+    }
+
+    #[test]
     fn a_window_is_from_one_call_to_a_million_or_a_millisecond_and_more() {
         for (window, is_right) in [
             (Window::calls(0), false),
