@@ -269,6 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn what_rests_is_handed_out_when_nobody_is_left_who_could_want_it() {
+        let mut state = Plain::new();
+        let mut a = None;
+        assert_eq!(state.clear(), None);
+        ask(&mut state, &mut a, 0);
+        state.put_back(7);
+        assert!(state.leave(&mut a).is_some());
+        assert_eq!((state.clear(), state.is_running()), (Some(7), false));
+        assert_eq!(state.clear(), None);
+    }
+
+    #[test]
     fn a_failure_goes_to_those_who_waited_and_to_nobody_else() {
         let mut state = Plain::new();
         let (mut a, mut b, mut c) = (None, None, None);

@@ -103,6 +103,15 @@ mod tests {
     }
 
     #[test]
+    fn after_a_take_it_keeps_as_much_as_before() {
+        let mut capture = Capture::new(5);
+        for _ in 0..2 {
+            capture.push(b"abcdefg");
+            assert_eq!(capture.take(), model(b"abcdefg", 5));
+        }
+    }
+
+    #[test]
     fn the_largest_limit_is_no_memory() {
         let mut capture = Capture::new(usize::MAX);
         capture.push(b"a");

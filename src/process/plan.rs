@@ -342,6 +342,14 @@ mod tests {
         assert!(plan.is_over());
     }
 
+    #[test]
+    fn to_what_somebody_else_has_reaped_nothing_is_sent() {
+        let mut plan = plan(Some(50));
+        plan.lost();
+        assert!(plan.is_over() && !plan.leader_runs());
+        assert_eq!((plan.kill(at(60)), plan.tick(at(60))), (None, None));
+    }
+
     #[derive(Clone, Copy, Debug)]
     enum Event {
         Pause,

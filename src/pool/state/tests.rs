@@ -64,6 +64,22 @@ fn who_takes_a_place_in_the_line_looks_once_more() {
     assert!(matches!(turn, Turn::Candidate(_)), "{turn:?}");
 }
 
+#[test]
+fn what_is_idle_and_needs_nothing_is_taken_the_short_way_and_once() {
+    let (mut state, mut fx) = (Real::new(RULES, 1), Effects::none());
+    let user = enter(&mut state, "user", &mut fx);
+    state.landed(entry(7), NOW, &mut fx);
+    let Turn::Candidate(lent) = state.look(user, &mut None, NOW, &mut fx) else {
+        panic!("it is served")
+    };
+    assert!(state.arrived(&mut fx));
+    assert!(state.take_plain(NOW).is_none(), "it is in use");
+    state.put(lent.entry, NOW, &mut fx);
+    let taken = state.take_plain(NOW).map(|entry| entry.object);
+    assert_eq!(taken, Some(7));
+    assert!(state.take_plain(NOW).is_none());
+}
+
 fn look(state: &mut Real, ticket: u64, fx: &mut Fx<u32, &'static str, &'static str>) -> String {
     match state.look(ticket, &mut Some("again"), NOW, fx) {
         Turn::Waiting(..) => "waits".into(),

@@ -233,4 +233,21 @@ mod tests {
         presence.given_up();
         assert_eq!(presence.look(at(1)), Look::Away { probe: true });
     }
+
+    #[test]
+    fn what_was_decided_without_redis_is_counted_by_how() {
+        let without = Without::default();
+        for allowed in [Some(true), None, Some(false), Some(true)] {
+            without.count(allowed);
+        }
+        assert_eq!(without.counts(), (2, 1));
+    }
+
+    #[test]
+    fn one_in_none_is_no_part() {
+        assert_eq!(WhenAway::local(0).check().unwrap_err().field(), "when_away");
+        for choice in [WhenAway::Refuse, WhenAway::Allow, WhenAway::local(1)] {
+            assert!(choice.check().is_ok(), "{choice:?}");
+        }
+    }
 }

@@ -156,6 +156,15 @@ mod tests {
     }
 
     #[test]
+    fn it_says_what_it_was_made_of() {
+        let quota = Quota::new(3, 7 * SECOND, 5).unwrap();
+        assert_eq!(
+            (quota.permits(), quota.per(), quota.burst()),
+            (3, 7 * SECOND, 5)
+        );
+    }
+
+    #[test]
     fn shares_are_together_no_more_than_the_whole() {
         let quota = Quota::new(100, SECOND, 10).unwrap();
         assert_eq!(quota.share(4), (100, 4 * SECOND, 2));
