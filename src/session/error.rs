@@ -266,4 +266,52 @@ mod tests {
             assert_eq!(later.to_string(), format!("{words}: so (try again in 2s)"));
         }
     }
+
+    #[test]
+    fn it_holds_what_it_was_given() {
+        let error = SessionError::new(SessionErrorKind::Denied, "no such key");
+        assert_eq!(error.kind(), SessionErrorKind::Denied);
+        assert_eq!((error.message(), error.code()), ("no such key", None));
+        assert_eq!((error.status(), error.request_id()), (None, None));
+        assert!(error.retry_after().is_none() && error.source().is_none());
+        let error = error
+            .with_code("Forbidden")
+            .with_status(403)
+            .with_request_id("7F3A")
+            .with_retry_after(Duration::from_secs(2))
+            .with_effect(Effect::Partial)
+            .with_source(fmt::Error);
+        assert_eq!(
+            (error.code(), error.status()),
+            (Some("Forbidden"), Some(403))
+        );
+        assert_eq!(error.request_id(), Some("7F3A"));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+        assert_eq!(error.effect(), Effect::Partial);
+        assert!(error.source().is_some_and(|below| below.is::<fmt::Error>()));
+    }
+
+    #[test]
+    fn what_was_refused_has_not_happened_and_of_the_rest_nobody_knows() {
+        use SessionErrorKind as Kind;
+        let effect = |kind| SessionError::new(kind, "").effect();
+        for kind in [
+            Kind::Unavailable,
+            Kind::Tool,
+            Kind::Connection,
+            Kind::Protocol,
+            Kind::Local,
+        ] {
+            assert_eq!(effect(kind), Effect::Unknown, "{kind}");
+        }
+        for kind in [
+            Kind::NotFound,
+            Kind::Throttled,
+            Kind::Denied,
+            Kind::Invalid,
+            Kind::Unsupported,
+        ] {
+            assert_eq!(effect(kind), Effect::None, "{kind}");
+        }
+    }
 }

@@ -153,4 +153,26 @@ mod tests {
         assert_eq!(Turn::resume().learn(&Running), Turned::Done);
         assert_eq!(Turn::resume().learn(&Pausing), Turned::Failed);
     }
+
+    #[test]
+    fn a_failure_is_asked_about_again_if_it_may_pass() {
+        let again = |kind| may_ask_again(&SessionError::new(kind, ""));
+        for kind in [
+            Kind::Throttled,
+            Kind::Unavailable,
+            Kind::Connection,
+            Kind::Protocol,
+        ] {
+            assert!(again(kind), "{kind}");
+        }
+        for kind in [Kind::NotFound, Kind::Denied, Kind::Invalid, Kind::Tool] {
+            assert!(!again(kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_turn_has_a_goal() {
+        assert_eq!(*Turn::pause().goal(), SessionStatus::Paused);
+        assert_eq!(*Turn::resume().goal(), SessionStatus::Running);
+    }
 }

@@ -114,3 +114,29 @@ pub struct ClientReport {
     /// What there was at the end.
     pub sessions: ReaperSnapshot,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_flight_is_all_that_has_not_ended() {
+        let snapshot = ReaperSnapshot {
+            held: 1,
+            waiting: 20,
+            ending: 300,
+            searching: 4000,
+            deleted: 50_000,
+            ..ReaperSnapshot::default()
+        };
+        assert_eq!(snapshot.in_flight(), 4321);
+    }
+
+    #[test]
+    fn what_was_to_end_has_a_name() {
+        let session = Reaped::Session(SessionId::new("s1"));
+        assert_eq!(session.to_string(), "session s1");
+        let creation = Reaped::Creation("c1".into());
+        assert_eq!(creation.to_string(), "sessions of creation c1");
+    }
+}

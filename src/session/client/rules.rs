@@ -122,6 +122,7 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Refusal;
     use SessionErrorKind as Kind;
 
     const KINDS: [Kind; 10] = [
@@ -183,5 +184,26 @@ mod tests {
         }
         let late = Error::timed_out(Duration::from_secs(1));
         assert_eq!(decide(&Health, &late), CountAs::Failure);
+    }
+
+    #[test]
+    fn how_a_call_has_failed_says_whether_to_ask_again() {
+        let span = Duration::from_secs(7);
+        let failed = |effect, again| Failure::Failed { effect, again };
+        let of = |error: SessionError| Failure::of(&Error::operation(error));
+        let throttled = SessionError::new(Kind::Throttled, "");
+        assert_eq!(of(throttled.clone()), failed(Effect::None, Again::Later));
+        let later = throttled.with_retry_after(span);
+        assert_eq!(of(later), failed(Effect::None, Again::After(span)));
+        let denied = SessionError::new(Kind::Denied, "").with_retry_after(span);
+        assert_eq!(of(denied), failed(Effect::None, Again::No));
+        let late = Error::timed_out(span);
+        assert_eq!(Failure::of(&late), failed(Effect::Unknown, Again::Later));
+        let refused = Error::refused(Refusal::CircuitOpen {
+            retry_after: Some(span),
+        });
+        assert_eq!(Failure::of(&refused), Failure::Refused(Some(span)));
+        let panicked = Error::panicked("oh");
+        assert_eq!(Failure::of(&panicked), failed(Effect::Unknown, Again::No));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::away::{Failure, Presence};
+use super::super::away::{Failure, Look, Presence};
 use super::super::driver::Step;
 use super::super::line::Entered;
 use super::super::quota::Quota;
@@ -138,6 +138,95 @@ fn the_queue_is_bounded() {
         Entered::Refused(Refusal::rate_limited(Duration::ZERO))
     );
     assert_eq!(state.queued(), (8, 8));
+    assert_eq!(state.tally.refused, 1);
+}
+
+#[test]
+fn whoever_is_due_just_in_time_waits() {
+    let mut state = state();
+    enter(&mut state, 5, at(9000), at(0), 1);
+    enter(&mut state, 1, at(400), at(0), 2);
+    asked(&mut state, at(0));
+    // The first is due at 300, and so the second at 400.
+    assert_eq!(answer(&mut state, at(0), &[7, 1, 300_000]), []);
+    enter(&mut state, 1, at(500), at(0), 3);
+    assert_eq!(state.queued().0, 3);
+    let late = state.enter(1, at(599), at(0), || 4);
+    let wait = Duration::from_millis(600);
+    assert_eq!(late, Entered::Refused(Refusal::rate_limited(wait)));
+}
+
+#[test]
+fn a_question_that_is_forgotten_is_asked_anew() {
+    let mut state = state();
+    enter(&mut state, 5, at(9000), at(0), 1);
+    asked(&mut state, at(0));
+    assert_eq!(answer(&mut state, at(0), &[7, 1, 300_000]), []);
+    assert_eq!(state.step(at(0)), Step::Sleep(at(300)));
+    state.forget_question();
+    assert_eq!(asked(&mut state, at(0)), [500], "at once");
+    state.forget_question();
+    let mut news = Vec::new();
+    state.answered(at(1), Ok(&[7, 0]), &mut news);
+    assert_eq!((news, state.queued().0), (vec![], 1), "it was for nobody");
+}
+
+#[test]
+fn a_probe_that_is_forgotten_is_one_that_was_never_asked() {
+    let mut state = state();
+    state.presence.failed(at(0), Failure::TimedOut);
+    assert_eq!(state.look(at(1000)), Look::Away { probe: true });
+    state.forget_question();
+    assert_eq!(state.step(at(1000)), Step::Done);
+    assert_eq!(state.look(at(1000)), Look::Away { probe: true });
+}
+
+#[test]
+fn whoever_waits_is_let_go_of_when_the_task_is_gone() {
+    let mut state = state();
+    for whom in 1..=2 {
+        enter(&mut state, 5, at(9000), at(0), whom);
+    }
+    asked(&mut state, at(0));
+    answer(&mut state, at(0), &[7, 1, 300_000]);
+    assert_eq!(state.stopped(), [1, 2]);
+    assert_eq!((state.queued(), state.step(at(0))), ((0, 0), Step::Done));
+}
+
+#[test]
+fn a_question_says_how_long_each_would_wait() {
+    let mut state = state();
+    enter(&mut state, 1, at(9001), at(0), 1);
+    enter(&mut state, 1, Instant::NEVER, at(0), 2);
+    let Step::Ask(args) = state.step(at(1)) else {
+        panic!("somebody waits");
+    };
+    assert_eq!(args[..5], ["me", "1", "500000", "0", "250000"]);
+    let forever = (1_u64 << 50).to_string();
+    assert_eq!(
+        args[5..],
+        ["100000", "0", "9000000", "100000", "0", &forever]
+    );
+}
+
+#[test]
+fn what_was_asked_granted_and_refused_is_counted() {
+    let mut state = state();
+    for whom in 1..=3 {
+        enter(&mut state, 1, at(0), at(0), whom);
+    }
+    asked(&mut state, at(0));
+    answer(&mut state, at(0), &[7, 0, 0, 0, 100]);
+    enter(&mut state, 1, at(0), at(0), 4);
+    asked(&mut state, at(0));
+    let tally = state.tally;
+    let counts = (
+        tally.questions,
+        tally.granted,
+        tally.refused,
+        tally.failures,
+    );
+    assert_eq!(counts, (2, 2, 1, 0));
 }
 
 #[test]
@@ -152,6 +241,15 @@ fn one_failure_is_asked_again_and_two_are_away() {
     state.answered(at(0), Err(Failure::Failed), &mut news);
     assert_eq!(news, [(1, Answer::Away)]);
     assert_eq!(state.step(at(0)), Step::Done);
+}
+
+#[test]
+fn a_server_whose_clock_has_not_begun_is_heard() {
+    let mut state = state();
+    enter(&mut state, 1, at(9000), at(0), 1);
+    asked(&mut state, at(0));
+    let told = answer(&mut state, at(0), &[0, 0, 0]);
+    assert_eq!(told, [(1, Answer::Granted)]);
 }
 
 /// Bad input: whatever the server says that makes no sense is a failure.

@@ -264,6 +264,40 @@ mod tests {
     }
 
     #[test]
+    fn a_question_renews_and_gives_back_so_many_at_most() {
+        let mut leases = Leases::new(LENGTH);
+        for serial in 0..300 {
+            leases.hold(serial, lease("a:1"), at(0), "a");
+            leases.must_return("b:1".to_owned(), at(9));
+        }
+        assert_eq!(leases.weight(), 300);
+        assert_eq!(leases.due(at(4)).len(), 256);
+        assert_eq!((leases.take_returns().len(), leases.returns()), (256, 44));
+    }
+
+    #[test]
+    fn what_is_given_back_while_others_are_renewed_lasts_as_long_as_they() {
+        let mut leases = Leases::<&str>::new(LENGTH);
+        leases.must_return("a:1".to_owned(), at(9));
+        leases.must_return("b:1".to_owned(), at(20));
+        leases.have_been_renewed(at(3));
+        let mut news = Vec::new();
+        for (now, left) in [(14, 2), (15, 1), (19, 1), (20, 0)] {
+            leases.lapse(at(now), &mut news);
+            assert_eq!(leases.returns(), left, "at {now}");
+        }
+    }
+
+    #[test]
+    fn after_an_answer_nothing_is_quiet() {
+        let mut leases = one();
+        leases.failed(at(104));
+        assert!(!leases.wants(at(104)) && leases.wants(at(105)));
+        leases.answered();
+        assert!(leases.wants(at(104)));
+    }
+
+    #[test]
     fn what_is_given_back_is_told_until_it_would_have_run_out() {
         let mut leases = one();
         assert!(leases.give_back(1, at(100)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::away::{Failure, Presence};
+use super::super::away::{Failure, Look, Presence};
 use super::super::driver::Step;
 use super::super::line::Entered;
 use super::leases::Life;
@@ -230,6 +230,152 @@ fn the_queue_is_bounded_as_soon_as_there_is_one() {
         state.enter(5, true, || (9, 9)),
         Entered::Refused(Refusal::too_large(5, 4))
     );
+}
+
+#[test]
+fn who_needs_nothing_is_free_unless_others_wait() {
+    let mut state = state();
+    let nothing = |state: &mut TestState| state.enter(0, true, || (1, 1));
+    assert_eq!(nothing(&mut state), Entered::Free);
+    enter(&mut state, 1, 2);
+    assert_eq!(nothing(&mut state), Entered::Waits(1));
+}
+
+#[test]
+fn before_the_first_answer_a_thousand_more_may_wait_for_it() {
+    let mut state = state();
+    for whom in 0..3 + 1024 {
+        enter(&mut state, 1, whom);
+    }
+    let full = Entered::Refused(Refusal::bulkhead_full(Duration::ZERO));
+    assert_eq!(state.enter(1, true, || (9, 9)), full);
+    assert_eq!((state.queued(), state.tally.refused), (1027, 1));
+    let question = asked(&mut state, 0);
+    assert_eq!(question.asked.len(), 64, "so many in one question");
+}
+
+#[test]
+fn a_question_says_what_the_limit_is_and_how_long_a_claim_lives() {
+    let mut state = state();
+    enter(&mut state, 3, 1);
+    let Step::Ask(args) = state.step(at(0), &mut News::default()) else {
+        panic!("somebody waits");
+    };
+    let claim = "200000";
+    assert_eq!(args[..7], ["me", "12000000", "4", claim, "0", "0", "1"]);
+    assert_eq!(args[7..], ["me-1:3", "1"]);
+}
+
+#[test]
+fn what_redis_said_last_is_kept_and_what_was_decided_is_counted() {
+    let mut state = state();
+    for whom in 1..=3 {
+        enter(&mut state, 1, whom);
+    }
+    asked(&mut state, 0);
+    let news = answer(&mut state, 1, &[7, 3, 0, 99, 100, 0]);
+    assert_eq!((news.answers.len(), news.lives.len()), (3, 2));
+    assert_eq!((state.slots(), state.used()), (4, 3));
+    enter(&mut state, 1, 4);
+    asked(&mut state, 2);
+    fail(&mut state, 3, Failure::Failed);
+    asked(&mut state, 3);
+    fail(&mut state, 3, Failure::Failed);
+    let tally = state.tally;
+    let counts = (
+        tally.questions,
+        tally.granted,
+        tally.refused,
+        tally.failures,
+    );
+    assert_eq!(counts, (3, 2, 1, 2));
+}
+
+#[test]
+fn a_claim_is_taken_back_when_nobody_waits_any_more() {
+    let mut state = state();
+    let only = enter(&mut state, 1, 1);
+    asked(&mut state, 0);
+    answer(&mut state, 1, &[7, 4, 1, 0]);
+    assert_eq!(state.step(at(1), &mut News::default()), Step::Sleep(at(26)));
+    assert_eq!(state.leave(only), (Some((1, 1)), true));
+    assert_eq!(asked(&mut state, 1), Question::default());
+    answer(&mut state, 2, &[7, 4, 0]);
+    assert_eq!(state.step(at(2), &mut News::default()), Step::Done);
+}
+
+#[test]
+fn who_leaves_from_behind_changes_nothing_for_the_first() {
+    let mut state = state();
+    enter(&mut state, 1, 1);
+    let behind = enter(&mut state, 1, 2);
+    asked(&mut state, 0);
+    answer(&mut state, 1, &[7, 4, 1, 0]);
+    assert_eq!(state.leave(behind), (Some((2, 2)), false));
+    assert_eq!(state.leave(behind), (None, false));
+    assert_eq!(state.step(at(1), &mut News::default()), Step::Sleep(at(26)));
+}
+
+#[test]
+fn a_question_that_is_forgotten_is_taken_back_and_asked_anew() {
+    let (mut state, serial) = one_in();
+    enter(&mut state, 4, 2);
+    asked(&mut state, 2);
+    answer(&mut state, 3, &[7, 1, 1, 0]);
+    let first = asked(&mut state, 4000);
+    assert_eq!((first.renewed.len(), first.asked.len()), (1, 1));
+    assert!(state.leases.give_back(serial, at(4000)));
+    state.forget_question(at(5000));
+    let again = asked(&mut state, 5000);
+    assert_eq!((again.back.len(), again.asked.len()), (2, 1));
+    assert!(again.back.contains(&first.asked[0]));
+    state.forget_question(at(5000));
+    // It may have been renewed until then, and the server's lasts so much longer.
+    state.presence.failed(at(5000), Failure::TimedOut);
+    assert_eq!(asked(&mut state, 16_999).back.len(), 3);
+}
+
+#[test]
+fn a_probe_that_is_forgotten_is_one_that_was_never_asked() {
+    let mut state = state();
+    state.presence.failed(at(0), Failure::TimedOut);
+    assert_eq!(state.look(at(1000)), Look::Away { probe: true });
+    state.forget_question(at(1000));
+    assert_eq!(state.step(at(1000), &mut News::default()), Step::Done);
+    assert_eq!(state.look(at(1000)), Look::Away { probe: true });
+}
+
+/// What is given back while a question is under way lasts longer only if that one renewed.
+#[test]
+fn an_answer_to_a_question_without_renewals_makes_no_lease_last() {
+    let (mut state, serial) = one_in();
+    enter(&mut state, 4, 2);
+    let asked_for = asked(&mut state, 2).asked;
+    assert!(state.leases.give_back(serial, at(2)));
+    fail(&mut state, 5000, Failure::TimedOut);
+    assert_eq!(asked(&mut state, 12_500).back, asked_for);
+}
+
+#[test]
+fn whoever_waits_is_let_go_of_when_the_task_is_gone() {
+    let mut state = state();
+    for whom in 1..=2 {
+        enter(&mut state, 4, whom);
+    }
+    asked(&mut state, 0);
+    answer(&mut state, 1, &[7, 4, 1, 0]);
+    let mut news = News::default();
+    state.stopped(&mut news);
+    assert_eq!((news.left, state.queued()), (vec![1, 2], 0));
+    assert_eq!(state.step(at(1), &mut News::default()), Step::Done);
+}
+
+#[test]
+fn a_server_whose_clock_has_not_begun_is_heard() {
+    let mut state = state();
+    enter(&mut state, 1, 1);
+    asked(&mut state, 0);
+    assert_eq!(answer(&mut state, 1, &[0, 0, 0, 99]).answers.len(), 1);
 }
 
 /// Bad input: whatever the server says that makes no sense is a failure.

@@ -163,6 +163,70 @@ fn who_lets_go_after_the_abort_hears_that_it_is_given_up() {
     assert_eq!(book.snapshot().given_up, 1);
 }
 
+#[test]
+fn an_abort_gives_up_all_that_there_is_and_all_that_comes() {
+    let mut book = letting_go(2);
+    book.hold(&id(7), at(0));
+    book.search("c1".into(), None, at(0));
+    assert!(book.start(at(9)).is_some());
+    assert!(!book.is_aborted() && !book.is_empty());
+    assert_eq!(book.abort(), 4);
+    assert!(book.is_aborted() && book.is_empty() && !book.has_work());
+    assert_eq!((book.start(at(9)), book.next_due()), (None, None));
+    book.search("c2".into(), None, at(9));
+    assert_eq!((book.is_empty(), book.snapshot().given_up), (true, 5));
+    book.end_all(at(9));
+    assert!(book.hold(&id(8), at(9)));
+    assert!(!book.has_work(), "nobody would end it");
+}
+
+#[test]
+fn a_snapshot_counts_each_by_where_it_stands() {
+    let mut book = letting_go(4);
+    for n in 10..15 {
+        book.hold(&id(n), at(0));
+    }
+    book.closing(&id(10));
+    assert_eq!(book.start(at(9)), Some(session(0)));
+    assert_eq!(book.start(at(9)), Some(session(1)));
+    book.search("c1".into(), None, at(9));
+    let now = book.snapshot();
+    assert_eq!((now.held, now.waiting, now.ending), (4, 2, 3));
+    assert_eq!((now.searching, now.in_flight()), (1, 10));
+    book.ended(&session(0), End::Gone { before: true }, at(9), 0);
+    book.ended(&session(1), End::Failed(None), at(9), 0);
+    book.stranded();
+    let now = book.snapshot();
+    assert_eq!((now.deleted, now.already_gone), (1, 1));
+    assert_eq!((now.failures, now.stranded, now.given_up), (1, 1, 0));
+}
+
+#[test]
+fn the_delays_between_tries_are_the_back_offs() {
+    let backoff = Backoff::exponential(SECOND)
+        .max_delay(64 * SECOND)
+        .jitter(Jitter::None);
+    let (looks, max_attempts) = (9, 99);
+    let mut book = Book::new(Rules {
+        backoff,
+        looks,
+        max_attempts,
+        ..RULES
+    });
+    book.search("c1".into(), None, at(0));
+    book.hold(&id(1), at(0));
+    book.let_go(&id(1), at(0));
+    let mut now = at(0);
+    for wait in [1, 2, 4, 8, 16, 32, 64, 64] {
+        assert_eq!(book.start(now), Some(session(1)));
+        assert_eq!(book.start(now), Some(creation(1)));
+        book.ended(&session(1), End::Failed(None), now, 0);
+        book.ended(&creation(1), End::Looked(vec![]), now, 0);
+        now = now.saturating_add(wait * SECOND);
+        assert_eq!(book.next_due(), Some(now));
+    }
+}
+
 /// Something that happens to a book.
 #[derive(Clone, Debug)]
 enum Event {

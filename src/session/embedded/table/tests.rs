@@ -85,6 +85,60 @@ fn only_what_nobody_uses_is_idle() {
     );
 }
 
+#[test]
+fn what_is_busy_labelled_and_closed_is_told() {
+    let mut table = Table::new(9);
+    let now = start();
+    let a = seated(&mut table, "a", now);
+    assert!(table.begin(&a).is_some() && table.begin(&a).is_some());
+    assert_eq!((table.busy(&a), table.busy(&id("b"))), (2, 0));
+    assert_eq!((table.end(&a, now), table.busy(&a)), (1, 1));
+    let labels = Labels::from([("owner".to_owned(), "me".to_owned())]);
+    assert_eq!(table.labels(&a), Some(Labels::new()));
+    assert!(table.set_labels(&a, labels.clone()));
+    assert!(!table.set_labels(&id("b"), labels.clone()));
+    assert_eq!(
+        (table.labels(&a), table.labels(&id("b"))),
+        (Some(labels), None)
+    );
+    assert_eq!(table.status(&a), Some(SessionStatus::Running));
+    assert!(!table.is_closed());
+    assert_eq!(table.close(), [a]);
+    assert!(table.is_closed());
+}
+
+#[test]
+fn a_page_holds_those_with_all_of_the_labels() {
+    let mut table = Table::new(9);
+    let now = start();
+    let labels = |text: &str| -> Labels {
+        let pairs = text.split_whitespace().map(|pair| pair.split_at(1));
+        pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+    };
+    for (name, text) in [("a", "x1 y1"), ("b", "x1"), ("c", "x2 y1"), ("d", "x1 y1")] {
+        let id = seated(&mut table, name, now);
+        table.set_labels(&id, labels(text));
+    }
+    let page = table.page(&labels("x1 y1"), 1, 0);
+    assert_eq!(page.rows, [(id("a"), SessionStatus::Running)]);
+    assert_eq!((page.next, page.total), (Some(1), 2));
+    let page = table.page(&labels("x1 y1"), 1, 1);
+    assert_eq!(page.rows, [(id("d"), SessionStatus::Running)]);
+    assert_eq!((page.next, page.total), (None, 2));
+    assert_eq!(table.page(&labels("x1"), 9, 0).rows.len(), 3);
+}
+
+#[test]
+fn seats_that_are_reserved_count_with_those_that_are_taken() {
+    let mut table = Table::<u32>::new(3);
+    seated(&mut table, "a", start());
+    assert_eq!((table.reserve(), table.reserve()), (Ok(()), Ok(())));
+    assert_eq!(table.reserve(), Err(NoSeat::Full));
+    table.unreserve();
+    assert_eq!(table.reserve(), Ok(()));
+    assert_eq!(table.reserve(), Err(NoSeat::Full));
+}
+
 proptest! {
     /// Whatever comes and goes between two pages: who was there all the time is told once.
     #[test]
