@@ -119,3 +119,33 @@ impl Slots {
 fn in_use(word: u64) -> u32 {
     word as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_a_slot_past_those_who_wait() {
+        let slots = Slots::new(2);
+        assert_eq!(slots.try_take(1), Place::Admitted);
+        slots.mark_queued();
+        assert_eq!((slots.in_use(), slots.try_take(1)), (1, Place::Full));
+        assert!(slots.take_for_head(1));
+        assert!(slots.give_back(1), "someone waits");
+        slots.mark_empty();
+        assert!(!slots.give_back(1));
+        assert_eq!((slots.in_use(), slots.try_take(2)), (0, Place::Admitted));
+    }
+
+    #[test]
+    fn a_limit_holds_from_its_change_on() {
+        let slots = Slots::new(2);
+        assert_eq!(slots.try_take(3), Place::TooLarge { limit: 2 });
+        slots.set_limit(3);
+        assert_eq!((slots.limit(), slots.in_use()), (3, 0));
+        assert_eq!(slots.try_take(3), Place::Admitted);
+        slots.set_limit(1);
+        assert_eq!((slots.in_use(), slots.try_take(0)), (3, Place::Admitted));
+        assert_eq!(slots.try_take(1), Place::Full);
+    }
+}

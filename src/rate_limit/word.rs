@@ -127,3 +127,21 @@ impl Word {
         self.0.store(number, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_when_it_has_moved_by_more_than_a_grain() {
+        let at = Instant::from_nanos;
+        let latest = Latest::new(at(7));
+        for (now, told) in [(7 + GRAIN, 7), (8 + GRAIN, 8 + GRAIN), (3, 8 + GRAIN)] {
+            latest.tell(latest.get(), at(now));
+            assert_eq!(latest.get(), at(told));
+        }
+        latest.tell_exactly(at(9 + GRAIN));
+        latest.tell_exactly(at(3));
+        assert_eq!(latest.get(), at(9 + GRAIN));
+    }
+}

@@ -201,6 +201,34 @@ fn one_wake_up_wakes_the_task_that_sleeps_and_none_the_one_that_is_awake() {
 }
 
 #[test]
+fn who_comes_in_turn_and_finds_nobody_waiting_passes() {
+    let mut reorder = Reorder::new();
+    assert!(reorder.pass(0) && reorder.pass(1));
+    assert!(!reorder.pass(3));
+    assert_eq!(reorder.next(), 2);
+    reorder.put(3, 3);
+    assert!(!reorder.pass(2), "another one comes after it");
+    reorder.put(2, 2);
+    assert_eq!([reorder.take(), reorder.take()], [Some(2), Some(3)]);
+}
+
+#[test]
+fn seats_that_were_cleared_are_free() {
+    let mut seats = Seats::new(3);
+    for index in 0..3 {
+        let due = Instant::NEVER;
+        seats.take(Passenger {
+            index,
+            weight: 1,
+            due,
+        });
+    }
+    seats.clear();
+    assert_eq!((seats.taken(), seats.next(), seats.oldest()), (0, 0, None));
+    assert_eq!((seats.fit(3), seats.fit(4)), (Fit::Now, Fit::Never));
+}
+
+#[test]
 fn a_waker_that_is_used_up_wakes_as_well() {
     let mut ready = Ready::new();
     ready.waker_of(3).wake();

@@ -123,6 +123,20 @@ fn nobody_takes_what_one_ahead_needs_but_more_than_that_is_free() {
     assert_eq!(check(&mut state, a, 1, 30), Place::Taken);
 }
 
+#[test]
+fn where_there_is_enough_for_both_nobody_is_passed_by() {
+    let mut state = empty(3);
+    let (permits, until) = (1, at(100));
+    let Place::Waits(silent, _) = state.enter(Ask { permits, until }, at(0), &mut Some(0)) else {
+        panic!("it waits");
+    };
+    let behind = enter(&mut state, 1, 1, 0);
+    let late = until.saturating_add(2 * ABANDONED).as_nanos();
+    assert_eq!(check(&mut state, behind, 1, late), Place::Taken);
+    assert!(state.take_wakers().is_empty());
+    assert_eq!(check(&mut state, (silent, 0), 1, late), Place::Taken);
+}
+
 /// Trap 41.
 #[test]
 fn more_than_the_burst_is_refused_at_once() {

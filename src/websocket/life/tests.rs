@@ -188,6 +188,48 @@ fn an_orphan_can_be_taken_up_again() {
     assert_eq!(life.step(at(SECOND)), Step::Connect);
 }
 
+#[test]
+fn what_has_happened_is_counted() {
+    let mut life = Life::new(spans(), 1);
+    let mut now = at(SECOND);
+    for _ in 0..2 {
+        flap(&mut life, &mut now, MILLI);
+    }
+    for _ in 0..3 {
+        let Step::WaitUntil(until) = life.step(now) else {
+            panic!("it is down");
+        };
+        now = until;
+        assert_eq!(life.step(now), Step::Connect);
+        life.failed(now, Duration::ZERO);
+    }
+    let expected = Totals {
+        connects: 2,
+        failed_connects: 3,
+        lost: 2,
+    };
+    assert_eq!(life.totals(), expected);
+}
+
+#[test]
+fn its_state_says_how_long_it_is_up_and_when_it_tries_again() {
+    let mut life = Life::new(spans(), 1);
+    assert_eq!(life.state(at(SECOND)), LinkState::Idle);
+    life.step(at(SECOND));
+    assert_eq!(life.state(at(SECOND)), LinkState::Connecting);
+    life.connected(at(SECOND));
+    let age = 2 * SECOND;
+    assert_eq!(life.state(at(3 * SECOND)), LinkState::Up { age });
+    life.lost(at(3 * SECOND));
+    let retry_after = SECOND;
+    assert_eq!(life.state(at(3 * SECOND)), LinkState::Down { retry_after });
+    life.close();
+    assert_eq!(life.state(at(3 * SECOND)), LinkState::Closed);
+    let mut closing = up(at(SECOND));
+    closing.close();
+    assert_eq!(closing.state(at(SECOND)), LinkState::Closed);
+}
+
 /// Trap 95: a thousand clients lose one server at the same moment, and it is away for 3 s.
 #[test]
 fn a_thousand_clients_come_back_spread_over_the_jitter() {

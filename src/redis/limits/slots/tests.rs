@@ -242,6 +242,18 @@ fn who_needs_nothing_is_free_unless_others_wait() {
 }
 
 #[test]
+fn behind_one_who_waits_there_is_room_only_for_those_who_wait() {
+    let mut state = state();
+    enter(&mut state, 4, 1);
+    asked(&mut state, 0);
+    answer(&mut state, 1, &[7, 4, 1, 0]);
+    let full = Entered::Refused(Refusal::bulkhead_full(Duration::ZERO));
+    assert_eq!(state.enter(1, false, || (2, 2)), full);
+    enter(&mut state, 1, 3);
+    assert_eq!(state.queued(), 2);
+}
+
+#[test]
 fn before_the_first_answer_a_thousand_more_may_wait_for_it() {
     let mut state = state();
     for whom in 0..3 + 1024 {
