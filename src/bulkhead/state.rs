@@ -256,6 +256,24 @@ mod tests {
     }
 
     #[test]
+    fn when_the_last_who_waits_is_in_or_has_gone_newcomers_take_the_short_way() {
+        let state = State::new(2, 9);
+        assert_eq!(state.slots.try_take(1), Place::Admitted);
+        for leaves in [false, true] {
+            let last = queued(&enter(&state, 2, "last"));
+            assert_eq!(state.slots.try_take(1), Place::Full);
+            if leaves {
+                assert!(state.leave(last).is_some());
+            } else {
+                assert_eq!(state.release(1), ["last"]);
+                assert!(state.release(1).is_empty());
+            }
+            assert_eq!(state.slots.try_take(1), Place::Admitted);
+            assert!(state.release(1).is_empty());
+        }
+    }
+
+    #[test]
     fn leaving_after_admission_is_told_apart() {
         let state = State::new(1, 9);
         enter(&state, 1, "a");

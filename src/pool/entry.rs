@@ -88,6 +88,22 @@ mod tests {
     }
 
     #[test]
+    fn one_limit_is_enough_to_be_limited() {
+        let are_limited = |idle_time, life_time| {
+            let ages = Ages {
+                idle_time,
+                life_time,
+                jitter: 0.0,
+            };
+            ages.are_limited()
+        };
+        assert!(!are_limited(Duration::MAX, Duration::MAX));
+        assert!(are_limited(SECOND, Duration::MAX));
+        assert!(are_limited(Duration::MAX, SECOND));
+        assert!(are_limited(SECOND, SECOND));
+    }
+
+    #[test]
     fn jitter_only_shortens_and_never_to_nothing() {
         let expires = |jitter, random| entry(SECOND, jitter, random).expires.as_nanos();
         assert_eq!(expires(0.0, 0.9), 1_000_000_000);

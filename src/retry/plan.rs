@@ -161,6 +161,34 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_took_too_long_is_followed_by_no_attempt() {
+        let limits = Limits {
+            max_elapsed: 10 * SECOND,
+            ..LIMITS
+        };
+        let in_time = |now, deadline| {
+            let time = Time {
+                started: at(0),
+                now: at(now),
+                deadline,
+            };
+            limits.in_time(Standing {
+                attempts: 1,
+                time: Some(time),
+            })
+        };
+        assert_eq!(in_time(10, at(11)), Ok(()));
+        assert_eq!(in_time(10, at(10)), Err(GaveUp::Deadline));
+        assert_eq!(in_time(9, at(8)), Err(GaveUp::Deadline));
+        assert_eq!(in_time(11, Instant::NEVER), Err(GaveUp::Elapsed));
+        let unlimited = Standing {
+            attempts: 1,
+            time: None,
+        };
+        assert_eq!(limits.in_time(unlimited), Ok(()));
+    }
+
+    #[test]
     fn the_servers_time_replaces_the_delay_up_to_its_limit() {
         let plan = |wait| LIMITS.plan(standing(1), Verdict::RetryAfter(wait), || Some(SECOND));
         assert_eq!(plan(7 * SECOND), Ok(7 * SECOND));

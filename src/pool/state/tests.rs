@@ -80,6 +80,71 @@ fn what_is_idle_and_needs_nothing_is_taken_the_short_way_and_once() {
     assert!(state.take_plain(NOW).is_none());
 }
 
+/// Both of them idle.
+fn with_two() -> Real {
+    let (mut state, mut fx) = (Real::new(RULES, 2), Effects::none());
+    let users = ["a", "b"].map(|name| enter(&mut state, name, &mut fx));
+    for object in [7, 8] {
+        state.landed(entry(object), NOW, &mut fx);
+    }
+    let lent = users.map(|user| match state.look(user, &mut None, NOW, &mut fx) {
+        Turn::Candidate(lent) => lent.entry,
+        other => panic!("{other:?}"),
+    });
+    for entry in lent {
+        assert!(state.arrived(&mut fx));
+        state.put(entry, NOW, &mut fx);
+    }
+    state
+}
+
+#[test]
+fn a_smaller_pool_ends_as_many_as_are_too_many() {
+    let mut state = with_two();
+    assert_eq!((state.max(), state.is_closed()), (2, false));
+    for (max, ends) in [(3, 0), (2, 0), (1, 1), (0, 1)] {
+        let mut fx = Effects::none();
+        state.resize(max, &mut fx);
+        let reasons: Vec<Reason> = fx.close.iter().map(|(_, reason)| *reason).collect();
+        assert_eq!(reasons, vec![Reason::Resized; ends], "to {max}");
+        assert_eq!(state.max(), max);
+    }
+    state.close(&mut Effects::none());
+    assert!(state.is_closed());
+}
+
+#[test]
+fn who_waits_no_more_for_the_end_gets_the_waker_back() {
+    let mut state = with_two();
+    state.close(&mut Effects::none());
+    let mut key = None;
+    assert!(
+        !state.poll_drained(&mut key, &mut Some("a")),
+        "two are being closed"
+    );
+    let key = key.expect("it has a place");
+    assert_eq!(state.leave_drain(key), Some("a"));
+    assert_eq!(state.leave_drain(key), None);
+}
+
+#[test]
+fn there_is_something_to_do_for_each_effect() {
+    type Fx = Effects<u32, &'static str, &'static str>;
+    let changes: [fn(&mut Fx); 5] = [
+        |fx| fx.create = 1,
+        |fx| fx.close.push((entry(7), Reason::Broken)),
+        |fx| fx.wake.push("a"),
+        |fx| fx.failures.push("no"),
+        |fx| fx.sooner = true,
+    ];
+    assert!(Fx::none().are_none());
+    for change in changes {
+        let mut fx = Fx::none();
+        change(&mut fx);
+        assert!(!fx.are_none(), "{fx:?}");
+    }
+}
+
 fn look(state: &mut Real, ticket: u64, fx: &mut Fx<u32, &'static str, &'static str>) -> String {
     match state.look(ticket, &mut Some("again"), NOW, fx) {
         Turn::Waiting(..) => "waits".into(),
