@@ -128,6 +128,36 @@ fn who_waits_no_more_for_the_end_gets_the_waker_back() {
 }
 
 #[test]
+fn what_is_on_its_way_to_a_caller_is_counted_and_has_a_ticket_of_its_own() {
+    let mut state = with_two();
+    state.rules.hook_before = true;
+    let mut fx = Effects::none();
+    let tickets = [(); 2].map(|()| match state.take(NOW, false, &mut fx) {
+        Take::Candidate(_, ticket) => ticket,
+        other => panic!("{other:?}"),
+    });
+    assert_ne!(tickets[0], tickets[1]);
+    assert_eq!(state.snapshot().changing_hands, 2);
+    let mut state = with_two();
+    for on_their_way in [1, 2] {
+        let turn = state.enter(None, &mut Some("late"), NOW, &mut fx);
+        assert!(matches!(turn, Turn::Candidate(_)));
+        assert_eq!(state.snapshot().changing_hands, on_their_way);
+    }
+}
+
+#[test]
+fn only_what_is_due_earlier_is_told() {
+    let mut state = Real::new(RULES, 1);
+    let later = NOW.saturating_add(Duration::from_secs(1));
+    for (at, sooner) in [(later, true), (later, false), (NOW, true), (later, false)] {
+        let mut fx = Effects::none();
+        state.is_due(at, &mut fx);
+        assert_eq!(fx.sooner, sooner);
+    }
+}
+
+#[test]
 fn there_is_something_to_do_for_each_effect() {
     type Fx = Effects<u32, &'static str, &'static str>;
     let changes: [fn(&mut Fx); 5] = [

@@ -32,6 +32,17 @@ fn who_stops_waiting_gets_the_waker_back_and_is_not_told() {
 }
 
 #[test]
+fn an_end_lets_in_one_and_no_more() {
+    let mut registry = Registry::new(1, false);
+    let [first, second, third] = ["a", "b", "c"].map(|name| enter(&mut registry, name));
+    let turn = |registry: &mut Registry<usize, usize>, key| registry.turn(key, &mut Some(7));
+    assert_eq!(turn(&mut registry, third), Turn::Wait);
+    assert_eq!(end(&mut registry, first, Ending::Completed), []);
+    assert_eq!(turn(&mut registry, second), Turn::Begin);
+    assert_eq!(turn(&mut registry, third), Turn::Wait);
+}
+
+#[test]
 fn the_first_error_since_errors_are_noted_is_kept_apart() {
     let mut registry = Registry::new(3, false);
     let fail = |registry: &mut _, name| {
