@@ -147,6 +147,30 @@ fn what_is_on_its_way_to_a_caller_is_counted_and_has_a_ticket_of_its_own() {
 }
 
 #[test]
+fn of_two_that_were_idle_too_long_the_last_of_the_minimum_is_lent_out() {
+    let second = Duration::from_secs(1);
+    let ages = Ages {
+        idle_time: second,
+        life_time: Duration::MAX,
+        jitter: 0.0,
+    };
+    let mut state = with_two();
+    state.rules.min_idle = 1;
+    state.idle = [7, 8].map(|object| ages.entry(object, NOW, 0.0)).into();
+    let mut fx = Effects::none();
+    let late = NOW.saturating_add(2 * second);
+    let Take::Ready(entry) = state.take(late, false, &mut fx) else {
+        panic!("there is one");
+    };
+    let ended: Vec<_> = fx
+        .close
+        .iter()
+        .map(|(entry, why)| (entry.object, *why))
+        .collect();
+    assert_eq!((entry.object, ended), (7, vec![(8, Reason::IdleTime)]));
+}
+
+#[test]
 fn only_what_is_due_earlier_is_told() {
     let mut state = Real::new(RULES, 1);
     let later = NOW.saturating_add(Duration::from_secs(1));

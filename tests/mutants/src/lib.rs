@@ -4,6 +4,14 @@
 //! modules have the names and the places that they have at home, so that neither they nor their
 //! tests know that they are here. What drives them is not: a mutant must be seen by the tests of
 //! the state itself.
+//!
+//! Not here:
+//! - The scope's `Tracker`: its word is one with the futures that wait for it, whose tests need a
+//!   runtime. Its models for loom try every order of its changes.
+//! - The time-out and the fallback: they have no state, only a timer and a second call.
+//! - The keyed limiter: its shards make handles of limiters, and do not come apart from them. Its
+//!   table does, but has no tests of its own: those go through the limiter. The bucket and the word
+//!   that judge each key are here.
 
 #![allow(
     dead_code,
