@@ -78,6 +78,11 @@ fn what_is_idle_and_needs_nothing_is_taken_the_short_way_and_once() {
     let taken = state.take_plain(NOW).map(|entry| entry.object);
     assert_eq!(taken, Some(7));
     assert!(state.take_plain(NOW).is_none());
+    let back = state.put_plain(entry(7), NOW);
+    assert!(back.is_none(), "one is not too many");
+    state.take_plain(NOW);
+    state.max = 0;
+    assert!(state.put_plain(entry(7), NOW).is_some(), "it is to end");
 }
 
 /// Both of them idle.

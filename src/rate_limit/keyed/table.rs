@@ -222,3 +222,6 @@ impl<K: Eq, V> Table<K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

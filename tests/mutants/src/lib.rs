@@ -9,9 +9,8 @@
 //! - The scope's `Tracker`: its word is one with the futures that wait for it, whose tests need a
 //!   runtime. Its models for loom try every order of its changes.
 //! - The time-out and the fallback: they have no state, only a timer and a second call.
-//! - The keyed limiter: its shards make handles of limiters, and do not come apart from them. Its
-//!   table does, but has no tests of its own: those go through the limiter. The bucket and the word
-//!   that judge each key are here.
+//! - The shards of the keyed limiter: they make handles of limiters, and do not come apart from
+//!   them. Their table is here, and so are the bucket and the word that judge each key.
 
 #![allow(
     dead_code,
@@ -105,6 +104,9 @@ mod circuit_breaker {
 mod rate_limit {
     mod bucket;
     mod door;
+    mod keyed {
+        mod table;
+    }
     mod scale;
     mod shared;
     mod state;
