@@ -138,6 +138,17 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_the_limit_changes_the_word_and_nothing_in_it() {
+        let slots = Slots::new(2);
+        assert_eq!(slots.try_take(1), Place::Admitted);
+        let word = || slots.word.load(Ordering::Relaxed);
+        let before = word();
+        slots.set_limit(2);
+        assert_ne!(word(), before, "who judged by the old limit judges anew");
+        assert_eq!((slots.in_use(), slots.try_take(1)), (1, Place::Admitted));
+    }
+
+    #[test]
     fn a_limit_holds_from_its_change_on() {
         let slots = Slots::new(2);
         assert_eq!(slots.try_take(3), Place::TooLarge { limit: 2 });

@@ -113,6 +113,7 @@ fn a_smaller_pool_ends_as_many_as_are_too_many() {
         let reasons: Vec<Reason> = fx.close.iter().map(|(_, reason)| *reason).collect();
         assert_eq!(reasons, vec![Reason::Resized; ends], "to {max}");
         assert_eq!(state.max(), max);
+        assert!(!fx.sooner, "nothing is to be done earlier");
     }
     state.close(&mut Effects::none());
     assert!(state.is_closed());
@@ -173,6 +174,30 @@ fn of_two_that_were_idle_too_long_the_last_of_the_minimum_is_lent_out() {
         .map(|(entry, why)| (entry.object, *why))
         .collect();
     assert_eq!((entry.object, ended), (7, vec![(8, Reason::IdleTime)]));
+}
+
+#[test]
+fn of_the_idle_those_that_are_to_be_checked_end_with_a_check_that_took_too_long() {
+    let mut state = with_two();
+    state.rules.check_after = Some(2_000_000_000);
+    state.idle[1].since = NOW.saturating_add(Duration::from_secs(1));
+    let mut fx = Effects::none();
+    state.end_doubtful(NOW.saturating_add(Duration::from_secs(2)), &mut fx);
+    let ended: Vec<_> = fx.close.iter().map(|(_, why)| *why).collect();
+    assert_eq!(ended, [Reason::CheckFailed]);
+    assert_eq!(state.snapshot().idle, 1);
+}
+
+#[test]
+fn a_pause_has_an_end_to_wait_for_only_where_a_minimum_is_kept() {
+    for min_idle in [0, 1] {
+        let mut state = Real::new(Rules { min_idle, ..RULES }, 1);
+        let mut fx = Effects::none();
+        state.pause_fill(NOW, 0.0, &mut fx);
+        assert_eq!(fx.sooner, min_idle > 0);
+        let next = state.tick(NOW, &mut fx);
+        assert_eq!(next == Some(Instant::NEVER), min_idle == 0, "{next:?}");
+    }
 }
 
 #[test]
