@@ -208,9 +208,9 @@ fn the_delays_between_tries_are_the_back_offs() {
         .jitter(Jitter::None);
     let (looks, max_attempts) = (9, 99);
     let mut book = Book::new(Rules {
+        max_attempts,
         backoff,
         looks,
-        max_attempts,
         ..RULES
     });
     book.search("c1".into(), None, at(0));
