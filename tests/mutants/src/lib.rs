@@ -176,13 +176,14 @@ mod shutdown {
     mod counts;
     mod plan;
     mod report;
+
+    pub use counts::Counts;
+
     #[cfg(test)]
     mod tests {
         mod plan;
         mod report;
     }
-
-    pub use counts::Counts;
 }
 
 #[cfg(feature = "offload")]
