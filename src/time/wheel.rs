@@ -347,6 +347,21 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_there_until_its_time_or_the_end_of_all() {
+        let mut wheel = Wheel::new();
+        let soon = wheel.insert(at(0), at(1 << 20), "soon");
+        let late = wheel.insert(at(0), at(1 << 30), "late");
+        assert_eq!(wheel.waiting_mut(soon), Some(&mut "soon"));
+        assert_eq!(due_by(&mut wheel, at(1 << 22), 100), ["soon"]);
+        assert_eq!(wheel.waiting_mut(soon), None);
+        assert_eq!(wheel.waiting_mut(late), Some(&mut "late"));
+        assert_eq!(wheel.take_all(), ["late"]);
+        assert_eq!(wheel.waiting_mut(late), None);
+        assert!(wheel.take_all().is_empty());
+        assert_eq!([wheel.remove(soon), wheel.remove(late)], [None, None]);
+    }
+
+    #[test]
     fn a_crowd_that_has_gone_leaves_no_memory() {
         let mut wheel = Wheel::new();
         let keys: Vec<_> = (0..10_000)
