@@ -35,9 +35,10 @@
 //!   where a model may switch threads, that is at every atomic and lock of `crate::sync`.
 //! - At most four threads with the first one.
 //!
-//! Two threads run exhaustively (but for four models of the rate limiter whose settings change: its
-//! door is ten words), three with a bound of three switches (or more) that no thread asked for.
-//! `MAINSTAY_LOOM=deep` gives each bounded model a bound four higher, and those of
+//! Two threads run exhaustively, three with a bound of three switches (or more) that no thread asked
+//! for. Six models of two threads have a bound as well, as their orders are too many: four of the
+//! rate limiter whose settings change (its door is ten words), one of the background gather, one of
+//! the queue. `MAINSTAY_LOOM=deep` gives each bounded model a bound four higher, and those of
 //! [`exhaustive_or`] all of their orders.
 //!
 //! What loom does not show: an exchange always reads the latest value of all, so the orderings

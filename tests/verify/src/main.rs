@@ -25,7 +25,8 @@ use suites::SUITES;
 
 const USAGE: &str = "usage: scripts/verify [--deep] [--page] [SUITE...]
 
-Runs every proof at CI's strength (or those named), then writes docs/RELIABILITY.md.
+Runs every proof in its short form (or those named), then writes docs/RELIABILITY.md. Tools that a
+proof needs are installed by rustup and cargo (nightly with miri, cargo-mutants, cargo-deny, ..).
   --deep   at full strength: many hours for all of them
   --page   runs nothing: writes the page again from docs/reliability.tsv";
 
@@ -83,8 +84,9 @@ fn verify(args: &[String]) -> Result<bool, Failure> {
         for name in &asked.suites {
             let outcome = run::suite(name, asked.depth)?;
             if !outcome.passed {
-                failed.push(*name);
+                failed.push(format!("scripts/proof/{name}"));
             }
+            failed.extend(page::missed(name, asked.depth, &outcome.facts));
             record.put(name, asked.depth, outcome.facts);
             // A run that is cut off keeps what it has found so far.
             record.write(Path::new(FACTS))?;
@@ -93,9 +95,9 @@ fn verify(args: &[String]) -> Result<bool, Failure> {
     let page = page::of(&record);
     std::fs::write(PAGE, &page)?;
     println!("\n{PAGE} is written");
-    readme::check(&std::fs::read_to_string("README.md")?, &page)?;
-    for name in &failed {
-        println!("FAILED: scripts/proof/{name}");
+    for what in &failed {
+        println!("FAILED: {what}");
     }
+    readme::check(&std::fs::read_to_string("README.md")?, &page)?;
     Ok(failed.is_empty())
 }

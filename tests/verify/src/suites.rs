@@ -38,7 +38,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "miri",
-        proves: "no undefined behaviour, no data race, no leak",
+        proves: "no undefined behaviour, no data race, no leak; all unit tests with one seed, those of what is shared with several",
     },
     Suite {
         name: "tsan",
@@ -159,7 +159,13 @@ pub const ROWS: &[Row] = &[
         Told,
         Told,
     ),
-    row("Miri: seeds", "miri", "miri.seeds", AtLeast(1), AtLeast(16)),
+    row(
+        "Miri: seeds of the tests of what is shared",
+        "miri",
+        "miri.seeds",
+        AtLeast(1),
+        AtLeast(16),
+    ),
     row(
         "ThreadSanitizer: tests run",
         "tsan",
