@@ -488,7 +488,7 @@ fn a_timer_polled_on_a_plain_thread_is_served_by_the_runtime_it_has_entered() {
 
 #[test]
 fn a_worker_that_arms_during_the_shutdown_ends_with_it() {
-    for _ in 0..50 {
+    for _ in 0..crate::testing::rounds(50) {
         let runtime = workers(2);
         for n in 0..20u32 {
             runtime.spawn(async move {
