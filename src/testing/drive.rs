@@ -22,6 +22,8 @@ pub(super) enum Came {
     Ended(usize),
     /// Nothing woke it for as long as the patience lasts, after so many polls.
     Stuck(usize),
+    /// It had a time limit, and that did not wake it either.
+    Unlimited,
 }
 
 /// One future and its neighbour, on their way to one point.
@@ -100,7 +102,11 @@ impl<Fut: Future<Output = ()>> Drive<Fut> {
             // It ends by its limit, or by itself before.
             Ending::TimeOut => {
                 subject.limit(self.limit_after);
-                while !subject.poll().await && self.until_poll(subject).await {}
+                while !subject.poll().await {
+                    if !self.until_poll(subject).await {
+                        return Came::Unlimited;
+                    }
+                }
             }
         }
         Came::Cut

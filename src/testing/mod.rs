@@ -183,7 +183,8 @@ impl Laboratory {
         self
     }
 
-    /// How long after the `k`-th poll the time limit of [`Ending::TimeOut`] passes.
+    /// How long after the `k`-th poll the time limit of [`Ending::TimeOut`] passes. It has to be
+    /// shorter than the patience.
     pub fn limit_after(mut self, span: Duration) -> Self {
         self.limit_after = span;
         self

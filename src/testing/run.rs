@@ -179,6 +179,14 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
         let came =
             tried.unwrap_or_else(|text| Err(format!("{} panicked: {text}", self.stage.get())));
         let came = came.map_err(|what| self.failure(point, what))?;
+        if came == Came::Unlimited {
+            let (limit, patience) = (self.laboratory.limit_after, self.laboratory.patience);
+            let what = format!(
+                "its time limit of {limit:?} has not woken it for {patience:?}: set less, or \
+                 more patience"
+            );
+            return Err(self.failure(point, what));
+        }
         self.report.points += 1;
         let (Came::Ended(polls) | Came::Stuck(polls)) = came else {
             return Ok(came);

@@ -373,3 +373,23 @@ async fn the_actor_takes_its_steps_where_the_order_says() {
         assert_eq!(all.join(" "), seen.join(" "), "{ending:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_wakes_nobody_is_never_excused() {
+    let nothing = async |(): &(), _: &Point| {};
+    let lab = |limit| {
+        let lab = lab().endings([Ending::TimeOut]).patience(10 * MILLI);
+        lab.limit_after(limit).may_stay_pending()
+    };
+    let found = lab(1_000 * MILLI)
+        .try_run_beside(async || (), |_| pending::<()>(), |_| async {}, nothing)
+        .await
+        .unwrap_err();
+    assert_eq!(found.point, Point::new(0, Ending::TimeOut, Order::AfterCut));
+    assert_eq!(
+        found.what,
+        "its time limit of 1s has not woken it for 10ms: set less, or more patience"
+    );
+    let in_time = lab(5 * MILLI).run(async || (), |_| pending::<()>(), nothing);
+    assert_eq!(in_time.await.most_polls(), 1);
+}
