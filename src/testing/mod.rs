@@ -112,7 +112,7 @@ use run::Run;
 ///         async |permits: &Semaphore, _| assert_eq!(permits.available_permits(), 1),
 ///     )
 ///     .await;
-/// // a permit by hand: dropped after 1 poll (the actor waits for the cut): the check panicked: ..
+/// // a permit by hand: dropped after 1 poll: the check panicked: ..
 /// // Try it alone: .only(Point::new(1, Ending::Drop, Order::AfterCut))
 /// # }
 /// ```
@@ -121,7 +121,8 @@ use run::Run;
 pub struct Laboratory {
     name: String,
     endings: Vec<Ending>,
-    orders: Vec<Order>,
+    /// `None` is each of the plain ones.
+    orders: Option<Vec<Order>>,
     shuffles: u64,
     only: Option<Point>,
     patience: Duration,
@@ -138,7 +139,7 @@ impl Laboratory {
         Self {
             name: name.into(),
             endings: Ending::ALL.to_vec(),
-            orders: vec![Order::AfterCut, Order::Between, Order::First],
+            orders: None,
             shuffles: 0,
             only: None,
             patience: Duration::from_secs(60),
@@ -159,7 +160,7 @@ impl Laboratory {
     /// Tries these orders only, and those of [`shuffles`](Self::shuffles). They need a neighbour:
     /// see [`run_beside`](Self::run_beside).
     pub fn orders(mut self, orders: impl IntoIterator<Item = Order>) -> Self {
-        self.orders = orders.into_iter().collect();
+        self.orders = Some(orders.into_iter().collect());
         self
     }
 
@@ -170,7 +171,8 @@ impl Laboratory {
         self
     }
 
-    /// Tries this point only: the one that a failure has named.
+    /// Tries this point only: the one that a failure has named. If the future does not come to
+    /// it, that is a failure as well.
     pub fn only(mut self, point: Point) -> Self {
         self.only = Some(point);
         self
@@ -233,7 +235,8 @@ impl Laboratory {
     ///
     /// # Panics
     ///
-    /// At the first [`Failure`], with its text; and outside of a current-thread tokio runtime.
+    /// At the first [`Failure`], with its text; outside of a current-thread tokio runtime; where
+    /// there is nothing to try; and if orders are set, which are those of a neighbour.
     pub async fn run<W, Fut: Future<Output: Send> + Send + 'static>(
         self,
         world: impl AsyncFnMut() -> W,
@@ -252,7 +255,7 @@ impl Laboratory {
     ///
     /// # Panics
     ///
-    /// As [`run`](Self::run) does.
+    /// As [`run`](Self::run) does; it may have orders.
     pub async fn run_beside<W, Fut, Actor>(
         self,
         world: impl AsyncFnMut() -> W,
@@ -278,7 +281,7 @@ impl Laboratory {
     ///
     /// # Panics
     ///
-    /// Outside of a current-thread tokio runtime.
+    /// As [`run`](Self::run) does, but for a failure.
     pub async fn try_run<W, Fut: Future<Output: Send> + Send + 'static>(
         self,
         world: impl AsyncFnMut() -> W,
@@ -297,7 +300,7 @@ impl Laboratory {
     ///
     /// # Panics
     ///
-    /// Outside of a current-thread tokio runtime.
+    /// As [`run_beside`](Self::run_beside) does, but for a failure.
     pub async fn try_run_beside<W, Fut, Actor>(
         self,
         world: impl AsyncFnMut() -> W,

@@ -42,17 +42,23 @@ impl Point {
     }
 }
 
-/// In words: "dropped after 2 polls (the actor steps in between)".
-impl fmt::Display for Point {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Point {
+    /// In words, without its order: "dropped after 2 polls".
+    pub(super) fn moment(&self) -> String {
         let ending = match self.ending {
             Ending::Drop => "dropped",
             Ending::DropWoken => "dropped when woken",
             Ending::TimeOut => "timed out",
             Ending::Abort => "aborted",
         };
-        let plural = if self.polls == 1 { "" } else { "s" };
-        write!(f, "{ending} after {} poll{plural} ", self.polls)?;
+        format!("{ending} after {}", count(self.polls))
+    }
+}
+
+/// In words: "dropped after 2 polls (the actor steps in between)".
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.moment())?;
         match self.order {
             Order::AfterCut => f.write_str("(the actor waits for the cut)"),
             Order::Between => f.write_str("(the actor steps in between)"),
@@ -60,6 +66,12 @@ impl fmt::Display for Point {
             Order::Shuffled(seed) => write!(f, "(shuffled with seed {seed})"),
         }
     }
+}
+
+/// "1 poll", "2 polls".
+pub(super) fn count(polls: usize) -> String {
+    let plural = if polls == 1 { "" } else { "s" };
+    format!("{polls} poll{plural}")
 }
 
 /// How a future is cancelled.

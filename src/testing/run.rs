@@ -11,7 +11,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Laboratory;
 use super::drive::{Came, Drive};
-use super::point::{Ending, Order, Point};
+use super::point::{Ending, Order, Point, count};
 use super::watch::{comes_true, within};
 use crate::panics::{message, poll_caught};
 
@@ -48,12 +48,19 @@ pub struct Failure {
     pub point: Point,
     /// What was wrong then.
     pub what: String,
+    has_actor: bool,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, point, what } = self;
-        writeln!(f, "{name}: {point}: {what}")?;
+        let Self {
+            name, point, what, ..
+        } = self;
+        if self.has_actor {
+            writeln!(f, "{name}: {point}: {what}")?;
+        } else {
+            writeln!(f, "{name}: {}: {what}", point.moment())?;
+        }
         let (polls, ending, order) = (point.polls(), point.ending(), point.order());
         write!(
             f,
@@ -119,25 +126,64 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
              another thing each time",
             self.laboratory.name
         );
+        let orders = self.orders();
         if let Some(point) = self.laboratory.only {
-            self.try_point(point).await?;
-            return Ok(self.report);
+            return self.only(point).await;
         }
-        for order in self.orders() {
+        for order in orders {
             for &ending in &self.laboratory.endings {
                 self.every_poll(ending, order).await?;
             }
         }
+        assert!(
+            self.report.points > 0,
+            "{}: there is nothing to try: no endings or no orders",
+            self.laboratory.name
+        );
         Ok(self.report)
+    }
+
+    /// Tries one point, which has to be there.
+    async fn only<W, Fut, Actor>(mut self, point: Point) -> Result<Report, Failure>
+    where
+        World: AsyncFnMut() -> W,
+        Start: FnMut(&Arc<W>) -> (Fut, Option<Actor>),
+        Check: AsyncFnMut(&W, &Point),
+        Fut: Future<Output: Send> + Send + 'static,
+        Actor: Future<Output = ()>,
+    {
+        let why = if point.ending() == Ending::DropWoken && point.polls() == 0 {
+            "what was never polled is never woken".into()
+        } else {
+            match self.try_point(point).await? {
+                Came::Ended(polls) if polls < point.polls() => {
+                    format!("it ended after {}", count(polls))
+                }
+                // To be polled once more it would have to be woken.
+                Came::Stuck(polls) if polls + 1 < point.polls() => {
+                    format!("nothing woke it after {}", count(polls))
+                }
+                _ => return Ok(self.report),
+            }
+        };
+        Err(self.failure(point, format!("{why}: there is no such point")))
     }
 
     /// Without a neighbour all orders are one.
     fn orders(&self) -> Vec<Order> {
+        let lab = self.laboratory;
         if !self.has_actor {
+            let only = lab.only.map_or(Order::AfterCut, |point| point.order());
+            assert!(
+                lab.orders.is_none() && lab.shuffles == 0 && only == Order::AfterCut,
+                "{}: orders are those of a neighbour, and there is none: see `run_beside`",
+                lab.name
+            );
             return vec![Order::AfterCut];
         }
-        let mut orders = self.laboratory.orders.clone();
-        orders.extend((0..self.laboratory.shuffles).map(Order::Shuffled));
+        let plain = || vec![Order::AfterCut, Order::Between, Order::First];
+        let mut orders = lab.orders.clone().unwrap_or_else(plain);
+        orders.extend((0..lab.shuffles).map(Order::Shuffled));
         orders
     }
 
@@ -266,6 +312,7 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
             name: self.laboratory.name.clone(),
             point,
             what,
+            has_actor: self.has_actor,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::yield_now;
 
-use super::{Ending, Failure, Laboratory, Order, Point, sleep};
+use super::{Ending, Failure, Laboratory, Order, Point, catch_panic, sleep};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -51,9 +51,7 @@ async fn a_permit_forgotten_after_one_poll_is_found_there() {
     .await;
     assert_eq!(found.point, Point::new(2, Ending::Drop, Order::AfterCut));
     let text = found.to_string();
-    assert!(text.starts_with(
-        "planted: dropped after 2 polls (the actor waits for the cut): the check panicked: "
-    ));
+    assert!(text.starts_with("planted: dropped after 2 polls: the check panicked: "));
     assert!(text.contains("a permit is lost"), "{text}");
     let replay = ".only(Point::new(2, Ending::Drop, Order::AfterCut))";
     assert!(text.ends_with(replay), "{text}");
@@ -295,7 +293,7 @@ async fn a_panic_is_laid_at_its_door() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "planted: dropped after 1 poll (the actor waits for the cut): the check")]
+#[should_panic(expected = "planted: dropped after 1 poll: the check")]
 async fn run_panics_with_the_failure() {
     let check = async |permits: &Semaphore, _: &Point| one_free(permits);
     let wait = async || yield_now().await;
@@ -392,4 +390,81 @@ async fn a_limit_that_wakes_nobody_is_never_excused() {
     );
     let in_time = lab(5 * MILLI).run(async || (), |_| pending::<()>(), nothing);
     assert_eq!(in_time.await.most_polls(), 1);
+}
+
+/// What a laboratory of nothing, with a neighbour or without, panics with.
+async fn refused(lab: Laboratory, with_actor: bool) -> String {
+    let check = async |_: &Semaphore, _: &Point| {};
+    let tried = async {
+        if with_actor {
+            lab.run_beside(one, |_| async {}, |_| async {}, check).await
+        } else {
+            lab.run(one, |_| async {}, check).await
+        }
+    };
+    let panic = catch_panic(tried).await.expect_err("it tried nothing");
+    crate::panics::message(panic).into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn trials_that_try_nothing_are_refused() {
+    let nothing = "planted: there is nothing to try: no endings or no orders";
+    assert_eq!(refused(lab().endings([]), false).await, nothing);
+    assert_eq!(refused(lab().endings([]), true).await, nothing);
+    assert_eq!(refused(lab().orders([]), true).await, nothing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_without_a_neighbour_are_refused() {
+    let alone = "planted: orders are those of a neighbour, and there is none: see `run_beside`";
+    assert_eq!(refused(lab().shuffles(3), false).await, alone);
+    assert_eq!(refused(lab().orders([Order::First]), false).await, alone);
+    let beside = Point::new(0, Ending::Drop, Order::Between);
+    assert_eq!(refused(lab().only(beside), false).await, alone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_point_that_is_not_there_is_a_failure() {
+    let only = |polls, ending| lab().only(Point::new(polls, ending, Order::AfterCut));
+    let yields = |_: Arc<Semaphore>| yield_now();
+    for (polls, ending) in [
+        (700, Ending::Drop),
+        (3, Ending::Abort),
+        (3, Ending::TimeOut),
+    ] {
+        let found = leaks(only(polls, ending), yields).await;
+        let what = "it ended after 2 polls: there is no such point";
+        assert_eq!((found.point.polls(), &*found.what), (polls, what));
+    }
+    let found = leaks(only(0, Ending::DropWoken), yields).await;
+    assert_eq!(
+        found.what,
+        "what was never polled is never woken: there is no such point"
+    );
+    let stays = only(4, Ending::Drop).may_stay_pending();
+    let found = leaks(stays, |_| pending::<()>()).await;
+    assert_eq!(
+        found.what,
+        "nothing woke it after 1 poll: there is no such point"
+    );
+    // The last one is where it ends.
+    let check = async |_: &Semaphore, _: &Point| {};
+    let last = only(2, Ending::Drop).run(one, yields, check).await;
+    assert_eq!((last.points(), last.most_polls()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_neighbour_its_order_is_not_told() {
+    let check = async |permits: &Semaphore, _: &Point| one_free(permits);
+    let wait = async || yield_now().await;
+    let hold = |permits| by_hand(permits, wait);
+    let alone = leaks(lab(), hold).await.to_string();
+    assert!(
+        alone.starts_with("planted: dropped after 1 poll: the check"),
+        "{alone}"
+    );
+    let beside = lab().try_run_beside(one, hold, |_| async {}, check).await;
+    let beside = beside.unwrap_err().to_string();
+    let begin = "planted: dropped after 1 poll (the actor waits for the cut): the check";
+    assert!(beside.starts_with(begin), "{beside}");
 }

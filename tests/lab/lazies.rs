@@ -92,7 +92,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             format!("lazy: {name}, alone"),
             &["lazy::Get"],
             least,
-            move |lab| async move { lab.run(async || make(), get, check).await },
+            move |lab| async move { lab.shuffles(0).run(async || make(), get, check).await },
         ));
         all.push(trial(
             format!("lazy: {name}, with two others"),

@@ -269,7 +269,9 @@ fn of_runs(all: &mut Vec<Trial>) {
                         sleep(MILLI).await;
                     }
                 };
-                lab.run(async || World::default(), run, check).await
+                lab.shuffles(0)
+                    .run(async || World::default(), run, check)
+                    .await
             },
         ));
     }

@@ -341,7 +341,10 @@ fn of_ticks(name: &str, least: usize, make: fn() -> Every) -> Trial {
                     "{told} of {periods}"
                 );
             };
-            lab.watch_waker(false).run(new, count, check).await
+            lab.watch_waker(false)
+                .shuffles(0)
+                .run(new, count, check)
+                .await
         },
     )
 }
