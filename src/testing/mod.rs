@@ -43,12 +43,13 @@ use run::Run;
 ///
 /// After each point it looks at all of this, and then asks your check:
 ///
-/// - the future, once cancelled, has let go of its world;
+/// - the future, once cancelled, has let go of its world, without any time passing unless
+///   [`settle_within`](Self::settle_within) says so;
 /// - the check, the neighbour and the future each come to their end within the
 ///   [patience](Self::patience): a wake-up that was lost shows as a future that never ends;
 /// - once the world is dropped, the runtime has no more tasks than before it was made; on Linux,
 ///   if asked for, the process no more descriptors and children. What other threads have to do
-///   for that may take them a second.
+///   for either may take them a second.
 ///
 /// | setting | default | why |
 /// |---|---|---|
@@ -57,6 +58,7 @@ use run::Run;
 /// | `shuffles` | 0 | orders by chance are for what the three plain ones do not find |
 /// | `patience` | 60 s | a paused clock jumps over it; with a real one, set less |
 /// | `limit_after` | 1 ms | shorter than most waits, so time is up in the middle of one |
+/// | `settle_within` | 0 s | what comes back by a timer, long after the cut, was lost meanwhile |
 /// | `most_polls` | 10 000 | more is a loop without an end |
 ///
 /// # Runtime
@@ -127,6 +129,7 @@ pub struct Laboratory {
     only: Option<Point>,
     patience: Duration,
     limit_after: Duration,
+    settle_within: Duration,
     most_polls: usize,
     may_stay_pending: bool,
     watches_waker: bool,
@@ -144,6 +147,7 @@ impl Laboratory {
             only: None,
             patience: Duration::from_secs(60),
             limit_after: Duration::from_millis(1),
+            settle_within: Duration::ZERO,
             most_polls: 10_000,
             may_stay_pending: false,
             watches_waker: false,
@@ -178,8 +182,8 @@ impl Laboratory {
         self
     }
 
-    /// How long anything may take: a wait of the future, the neighbour after the cut, the check,
-    /// and what is to be given back. It has to be longer than any timer of the future.
+    /// How long anything may take: a wait of the future, a wait of the neighbour after the cut,
+    /// and the check. It has to be longer than any timer of the future.
     pub fn patience(mut self, span: Duration) -> Self {
         self.patience = span;
         self
@@ -189,6 +193,19 @@ impl Laboratory {
     /// shorter than the patience.
     pub fn limit_after(mut self, span: Duration) -> Self {
         self.limit_after = span;
+        self
+    }
+
+    /// How long it may take, by the clock of the runtime, until what was cancelled is given back:
+    /// until nothing but the check has the world, and, once that is dropped, until tasks (and
+    /// descriptors and children) are no more than before.
+    ///
+    /// By default no time passes on a paused clock between the cut and the check, but for what
+    /// the neighbour waits for until its end: what takes a timer to come back is lost. Tasks have
+    /// 16 turns, and if that is not enough, other threads one second of real time (which on a
+    /// real clock is a second of the runtime's).
+    pub fn settle_within(mut self, span: Duration) -> Self {
+        self.settle_within = span;
         self
     }
 

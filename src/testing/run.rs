@@ -262,6 +262,7 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
         let Laboratory {
             patience,
             limit_after,
+            settle_within,
             watched,
             watches_waker,
             ..
@@ -286,7 +287,7 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
             return Err("its neighbour does not come to its end".into());
         }
         drop(drive);
-        if !comes_true(patience, || Arc::strong_count(&world) == 1).await {
+        if !comes_true(settle_within, || Arc::strong_count(&world) == 1).await {
             return Err("something still holds the world that it was given".into());
         }
 
@@ -300,7 +301,7 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
 
         self.stage.set("the end of the world");
         drop(world);
-        if !comes_true(patience, || watched.count().is_within(before)).await {
+        if !comes_true(settle_within, || watched.count().is_within(before)).await {
             let now = watched.count();
             return Err(format!("{before} before, and {now} when its world is gone"));
         }

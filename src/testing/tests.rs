@@ -195,13 +195,19 @@ async fn a_task_that_stays_is_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_that_takes_its_time_is_none_that_stays() {
+async fn a_task_that_takes_its_time_stays_unless_it_has_that_time() {
     let spawning = |_: Arc<Semaphore>| async {
         tokio::spawn(sleep(100 * MILLI));
         yield_now().await;
     };
+    let found = leaks(lab(), spawning).await;
+    assert_eq!(
+        found.what,
+        "0 tasks before, and 1 tasks when its world is gone"
+    );
     let check = async |permits: &Semaphore, _: &Point| one_free(permits);
-    let report = lab().run(one, spawning, check).await;
+    let patient = lab().settle_within(150 * MILLI);
+    let report = patient.run(one, spawning, check).await;
     // Cut at 0, 1, ended at 2; woken at 1; in a task as in the first place.
     assert_eq!((report.points(), report.most_polls()), (3 + 2 + 3 + 3, 2));
 }
@@ -467,4 +473,38 @@ async fn without_a_neighbour_its_order_is_not_told() {
     let beside = beside.unwrap_err().to_string();
     let begin = "planted: dropped after 1 poll (the actor waits for the cut): the check";
     assert!(beside.starts_with(begin), "{beside}");
+}
+
+/// Gives its permit back a long while after it was cancelled.
+async fn slow_to_give_back(permits: Arc<Semaphore>) {
+    struct Late(Arc<Semaphore>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let permits = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                sleep(50_000 * MILLI).await;
+                permits.add_permits(1);
+            });
+        }
+    }
+    permits.acquire().await.unwrap().forget();
+    let _late = Late(permits);
+    yield_now().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_late_is_lost() {
+    let found = leaks(lab(), slow_to_give_back).await;
+    assert_eq!(found.point, Point::new(1, Ending::Drop, Order::AfterCut));
+    assert_eq!(
+        found.what,
+        "something still holds the world that it was given"
+    );
+    // It has its time where that is said.
+    let lab = lab().settle_within(60_000 * MILLI);
+    let check = async |permits: &Semaphore, _: &Point| one_free(permits);
+    let by_drop = lab.endings([Ending::Drop]);
+    // When it is not cut it gives its permit back as late.
+    let report = by_drop.run(one, slow_to_give_back, check).await;
+    assert_eq!(report.points(), 3);
 }

@@ -82,9 +82,11 @@ impl Lab {
     fn new(name: &str, clock: Clock) -> Self {
         let laboratory = Laboratory::new(name);
         let laboratory = match clock {
-            // Nothing here waits so long by itself: it is for what was lost.
+            // Nothing here waits so long by itself: it is for what was lost. Children and peers
+            // take real time to end.
             Clock::Real => laboratory
                 .patience(LONG)
+                .settle_within(LONG)
                 .watch_descriptors()
                 .watch_children(),
             Clock::Paused => laboratory.patience(LONG),
