@@ -59,7 +59,8 @@ use run::Run;
 /// | `patience` | 60 s | a paused clock jumps over it; with a real one, set less |
 /// | `limit_after` | 1 ms | shorter than most waits, so time is up in the middle of one |
 /// | `settle_within` | 0 s | what comes back by a timer, long after the cut, was lost meanwhile |
-/// | `most_polls` | 10 000 | more is a loop without an end |
+/// | `most_polls` | 300 | more is a loop without an end, which wants `up_to` |
+/// | `up_to` | none | a future that ends is tried until then |
 ///
 /// # Runtime
 ///
@@ -131,6 +132,7 @@ pub struct Laboratory {
     limit_after: Duration,
     settle_within: Duration,
     most_polls: usize,
+    up_to: Option<usize>,
     may_stay_pending: bool,
     watches_waker: bool,
     watched: Resources,
@@ -148,7 +150,8 @@ impl Laboratory {
             patience: Duration::from_secs(60),
             limit_after: Duration::from_millis(1),
             settle_within: Duration::ZERO,
-            most_polls: 10_000,
+            most_polls: 300,
+            up_to: None,
             may_stay_pending: false,
             watches_waker: false,
             watched: Resources::default(),
@@ -209,9 +212,17 @@ impl Laboratory {
         self
     }
 
-    /// After how many polls a future that has not ended is given up, as a failure.
+    /// After how many polls a future that has not ended is given up, as a failure. All points
+    /// before are tried first, which takes about half the square of so many polls.
     pub fn most_polls(mut self, polls: usize) -> Self {
         self.most_polls = polls;
+        self
+    }
+
+    /// Tries the points after so many polls and fewer, and then all is well: for a future that
+    /// does not end by itself, as the loop of a server or a heartbeat.
+    pub fn up_to(mut self, polls: usize) -> Self {
+        self.up_to = Some(polls);
         self
     }
 
@@ -230,7 +241,10 @@ impl Laboratory {
         self
     }
 
-    /// Counts the open descriptors of the process as well. No other test may run beside it.
+    /// Counts the open descriptors of the process as well. No other test may run beside it, and
+    /// what the process opens once, at first use, has to be open before (tokio's pipe for
+    /// signals, as it comes with the first child; a resolver; `/dev/urandom`): use it once before
+    /// you begin.
     #[cfg(target_os = "linux")]
     pub fn watch_descriptors(mut self) -> Self {
         self.watched.descriptors = true;

@@ -30,8 +30,9 @@ impl Report {
         self.points
     }
 
-    /// How many polls the future took at most, until it ended by itself or nothing woke it any
-    /// more. A figure lower than you thought means that it did not come where you wanted it.
+    /// How many polls the future took at most, until it ended by itself, nothing woke it any
+    /// more, or no more were to be tried. A figure lower than you thought means that it did not
+    /// come where you wanted it.
     #[must_use]
     pub const fn most_polls(&self) -> usize {
         self.most_polls
@@ -200,15 +201,24 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
         Fut: Future<Output: Send> + Send + 'static,
         Actor: Future<Output = ()>,
     {
+        let Laboratory {
+            up_to, most_polls, ..
+        } = *self.laboratory;
+        let most = up_to.unwrap_or(most_polls);
         // What was never polled is never woken.
         let first = usize::from(ending == Ending::DropWoken);
-        for polls in first..=self.laboratory.most_polls {
+        for polls in first..=most {
             if self.try_point(Point::new(polls, ending, order)).await? != Came::Cut {
                 return Ok(());
             }
         }
-        let most = self.laboratory.most_polls;
-        let what = format!("it has still not ended: more polls than {most} are not tried");
+        if up_to.is_some() {
+            self.report.most_polls = self.report.most_polls.max(most);
+            return Ok(());
+        }
+        let what = format!(
+            "it has still not ended: more polls than {most} are not tried; `up_to` tries so many"
+        );
         Err(self.failure(Point::new(most, ending, order), what))
     }
 

@@ -176,10 +176,31 @@ async fn a_future_that_always_goes_on_is_given_up() {
         }
     })
     .await;
-    assert_eq!(
-        found.what,
-        "it has still not ended: more polls than 20 are not tried"
-    );
+    let what = "it has still not ended: more polls than 20 are not tried; `up_to` tries so many";
+    assert_eq!(found.what, what);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_never_ends_is_tried_as_far_as_that_is_asked_for() {
+    let heartbeat = |permits: Arc<Semaphore>| async move {
+        loop {
+            let _permit = permits.acquire().await.unwrap();
+            sleep(1_000 * MILLI).await;
+        }
+    };
+    let check = async |permits: &Semaphore, _: &Point| one_free(permits);
+    let report = lab().up_to(3).run(one, heartbeat, check).await;
+    // After 0, 1, 2 and 3 polls; none is woken before its first.
+    assert_eq!((report.points(), report.most_polls()), (4 + 3 + 4 + 4, 3));
+    // It still finds what is wrong there, and one that ends does so.
+    let found = leaks(lab().up_to(3), |permits| async {
+        sleep(MILLI).await;
+        by_hand(permits, async || sleep(MILLI).await).await;
+    });
+    let point = Point::new(2, Ending::Drop, Order::AfterCut);
+    assert_eq!(found.await.point, point);
+    let report = lab().up_to(9).run(one, |_| yield_now(), check).await;
+    assert_eq!(report.most_polls(), 2);
 }
 
 #[tokio::test(start_paused = true)]

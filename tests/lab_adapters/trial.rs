@@ -101,38 +101,24 @@ impl Lab {
     /// One order and two endings, where a world takes long to make; all of them in the deep form.
     pub(crate) fn briefly(mut self) -> Self {
         self.is_brief = shuffles() == 0;
-        self
-    }
-
-    fn endings(&self) -> &'static [Ending] {
         if self.is_brief {
-            return &[Ending::Drop, Ending::Abort];
+            self.laboratory = self.laboratory.endings([Ending::Drop, Ending::Abort]);
         }
-        &Ending::ALL
+        self
     }
 
     /// Tries every point of a future that has no neighbour.
     pub(crate) async fn alone<W, Fut>(
         self,
-        mut world: impl AsyncFnMut() -> W,
-        mut future: impl FnMut(Arc<W>) -> Fut,
-        mut check: impl AsyncFnMut(&W, &Point),
+        world: impl AsyncFnMut() -> W,
+        future: impl FnMut(Arc<W>) -> Fut,
+        check: impl AsyncFnMut(&W, &Point),
     ) -> Tally
     where
         Fut: Future<Output: Send> + Send + 'static,
     {
-        let mut tally = Tally::default();
-        for &ending in self.endings() {
-            for polls in points(ending, Self::MOST) {
-                let one = self.laboratory.clone();
-                let one = one.only(Point::new(polls, ending, Order::AfterCut));
-                let report = one.run(&mut world, &mut future, &mut check).await;
-                if tally.has_ended(polls, report) {
-                    break;
-                }
-            }
-        }
-        tally
+        let lab = self.laboratory.up_to(Self::MOST);
+        Tally::of(&[lab.run(world, future, check).await])
     }
 
     /// Tries every point of a future beside its neighbour.
@@ -147,44 +133,27 @@ impl Lab {
         Fut: Future<Output: Send> + Send + 'static,
         Actor: Future<Output = ()>,
     {
-        let mut tally = Tally::default();
-        let orders = if self.is_brief {
-            vec![Order::Between]
-        } else {
-            orders()
-        };
-        for order in orders {
-            // A real clock does not jump over what waits for a neighbour that keeps still. In
-            // the other orders nothing but the adapter wakes: a lost wake-up shows there.
-            let nudge = self.clock == Clock::Real && order == Order::AfterCut;
-            let most = if nudge { Self::MOST_NUDGED } else { Self::MOST };
-            let mut start = |world| nudged(future(world), nudge);
-            for &ending in self.endings() {
-                for polls in points(ending, most) {
-                    let one = self.laboratory.clone();
-                    let one = one.only(Point::new(polls, ending, order));
-                    let run = one.run_beside(&mut world, &mut start, &mut actor, &mut check);
-                    let report = run.await;
-                    if tally.has_ended(polls, report) {
-                        break;
-                    }
-                }
-            }
+        let lab = self.laboratory.up_to(Self::MOST);
+        if self.is_brief {
+            let lab = lab.orders([Order::Between]);
+            return Tally::of(&[lab.run_beside(world, future, actor, check).await]);
         }
-        tally
+        // A real clock does not jump over what waits for a neighbour that keeps still. In the
+        // other orders nothing but the adapter wakes: a lost wake-up shows there.
+        let still = lab.clone().orders([Order::AfterCut]);
+        let nudge = self.clock == Clock::Real;
+        let still = if nudge {
+            still.up_to(Self::MOST_NUDGED)
+        } else {
+            still
+        };
+        let start = |world| nudged(future(world), nudge);
+        let still = still.run_beside(&mut world, start, &mut actor, &mut check);
+        let still = still.await;
+        let lab = lab.orders([Order::Between, Order::First]);
+        let lab = lab.shuffles(shuffles());
+        Tally::of(&[still, lab.run_beside(world, future, actor, check).await])
     }
-}
-
-/// What was never polled is never woken.
-fn points(ending: Ending, most: usize) -> std::ops::RangeInclusive<usize> {
-    usize::from(ending == Ending::DropWoken)..=most
-}
-
-/// The plain orders, and so many by chance as the environment asks for.
-fn orders() -> Vec<Order> {
-    let mut orders = vec![Order::AfterCut, Order::Between, Order::First];
-    orders.extend((0..shuffles()).map(Order::Shuffled));
-    orders
 }
 
 /// How many orders by chance there are, for each ending and state: none but in the deep form.
@@ -194,17 +163,11 @@ fn shuffles() -> u64 {
 }
 
 impl Tally {
-    /// Adds a point after so many polls; whether there are no more after it.
-    fn has_ended(&mut self, polls: usize, report: Report) -> bool {
-        self.points += report.points();
-        let has_ended = report.most_polls() > 0;
-        let so_many = if has_ended {
-            report.most_polls()
-        } else {
-            polls
-        };
-        self.most_polls = self.most_polls.max(so_many);
-        has_ended
+    fn of(reports: &[Report]) -> Self {
+        Self {
+            points: reports.iter().map(Report::points).sum(),
+            most_polls: reports.iter().map(Report::most_polls).max().unwrap(),
+        }
     }
 }
 
