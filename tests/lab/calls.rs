@@ -74,12 +74,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     call!(all, "timeout: at the same time", 2, Gates::free(), failing 0, |b, _| b.timeout(2 * MILLI));
     of_retries(&mut all);
     of_breakers(&mut all);
-    call!(all, "limiter: free", 4, Gates::free(), failing 0, |b, g| b.rate_limit(g.limiter.clone()));
-    call!(all, "limiter: queued", 4, Gates::slow(), failing 0, |b, g| b.rate_limit(g.limiter.clone()));
+    call!(all, "limiter: free", 4, Gates::free(), failing 0, |b, g| b.rate_limit(g.limiter.clone()).policy(g.meter(1)));
+    call!(all, "limiter: queued", 4, Gates::slow(), failing 0, |b, g| b.rate_limit(g.limiter.clone()).policy(g.meter(1)));
     call!(all, "limiter: queued, two permits", 4, Gates::slow(), failing 0,
-        |b, g| b.rate_limit(g.limiter.costing(2)));
+        |b, g| b.rate_limit(g.limiter.costing(2)).policy(g.meter(2)));
     call!(all, "limiter: refused for the deadline", 1, Gates::slow(), failing 0,
-        |b, g| b.timeout(3 * MILLI).rate_limit(g.limiter.clone()));
+        |b, g| b.timeout(3 * MILLI).rate_limit(g.limiter.clone()).policy(g.meter(1)));
     call!(all, "bulkhead: free", 4, Gates::free(), failing 0, |b, g| b.bulkhead(g.bulkhead.clone()));
     call!(all, "bulkhead: one slot for three", 4, Gates::with(1, 1), failing 0,
         |b, g| b.bulkhead(g.bulkhead.clone()));

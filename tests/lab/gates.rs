@@ -1,13 +1,15 @@
 //! `Acquire` of every gate, beside two other waits.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mainstay::policy::Acquire;
 use mainstay::prelude::*;
 use mainstay::testing::Point;
 use mainstay::{Error, Refusal};
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::support::Oops;
 use crate::trial::{Trial, trial};
@@ -37,7 +39,7 @@ where
             gates
                 .are_whole(async || {
                     let _slot = gates.bulkhead.acquire(1).await.map_err(Error::refused)?;
-                    let permit = gates.limiter.acquire(1).await;
+                    let permit = gates.spent(1, gates.limiter.acquire(1).await);
                     permit.map_err(Error::refused)?;
                     let probe = gates.breaker.try_acquire().map_err(Error::refused)?;
                     probe.settle(mainstay::policy::End::Success);
@@ -146,7 +148,7 @@ fn of_limiters() -> Vec<Trial> {
             3,
             async || Gates::free(),
             |gates| async move {
-                hold(gates.limiter.acquire(1).await).await;
+                hold(gates.spent(1, gates.limiter.acquire(1).await)).await;
             },
         ),
         wait(
@@ -155,7 +157,7 @@ fn of_limiters() -> Vec<Trial> {
             4,
             async || Gates::slow(),
             |gates| async move {
-                hold(gates.limiter.acquire(1).await).await;
+                hold(gates.spent(1, gates.limiter.acquire(1).await)).await;
             },
         ),
         wait(
@@ -164,7 +166,7 @@ fn of_limiters() -> Vec<Trial> {
             4,
             async || Gates::slow(),
             |gates| async move {
-                hold(gates.limiter.acquire(2).await).await;
+                hold(gates.spent(2, gates.limiter.acquire(2).await)).await;
             },
         ),
         wait(
@@ -173,7 +175,8 @@ fn of_limiters() -> Vec<Trial> {
             1,
             async || Gates::slow(),
             |gates| async move {
-                hold(gates.limiter.acquire_within(1, 5 * MILLI).await).await;
+                let got = gates.limiter.acquire_within(1, 5 * MILLI).await;
+                hold(gates.spent(1, got)).await;
             },
         ),
         wait(
@@ -182,25 +185,64 @@ fn of_limiters() -> Vec<Trial> {
             4,
             async || Gates::slow(),
             |gates| async move {
-                hold(Acquire::new(gates.limiter.clone()).await).await;
+                let got = Acquire::new(gates.limiter.clone()).await;
+                hold(gates.spent(1, got)).await;
             },
         ),
     ]
 }
 
-/// One bucket for each of two keys at most; its burst is used up.
-fn keyed() -> KeyedRateLimiter<String> {
-    let limiter = RateLimiter::builder()
-        .rate(1, 4 * MILLI)
-        .burst(1)
-        .max_wait(1_000 * MILLI);
-    let limiter = limiter.keyed().max_keys(2).build().unwrap();
-    limiter.try_acquire("a", 1).unwrap();
-    limiter
+/// What a bucket of its one permit needs to be full again.
+const REFILL: Duration = Duration::from_millis(4);
+
+/// One bucket for each of two keys at most, and when each is full again.
+struct Keyed {
+    limiter: KeyedRateLimiter<String>,
+    full_at: Mutex<HashMap<&'static str, Instant>>,
+}
+
+impl Keyed {
+    /// The burst of "a" is used up.
+    fn new() -> Self {
+        let limiter = RateLimiter::builder()
+            .rate(1, REFILL)
+            .burst(1)
+            .max_wait(1_000 * MILLI);
+        let keyed = Self {
+            limiter: limiter.keyed().max_keys(2).build().unwrap(),
+            full_at: Mutex::default(),
+        };
+        keyed.spent("a", keyed.limiter.try_acquire("a", 1)).unwrap();
+        keyed
+    }
+
+    /// Whoever got a permit has spent it.
+    fn spent<T>(&self, key: &'static str, got: Result<T, Refusal>) -> Result<T, Refusal> {
+        if got.is_ok() {
+            let now = Instant::now();
+            let mut full_at = self.full_at.lock().unwrap();
+            let full_at = full_at.entry(key).or_insert(now);
+            *full_at = now.max(*full_at) + REFILL;
+        }
+        got
+    }
+
+    /// Each bucket is full at the very millisecond that comes from what was got: who was
+    /// cancelled has spent nothing.
+    async fn are_full_in_time(&self) {
+        let mut full_at: Vec<_> = self.full_at.lock().unwrap().drain().collect();
+        full_at.sort_unstable_by_key(|(_, at)| *at);
+        for (key, at) in full_at {
+            sleep_until(at).await;
+            // One that has given its place to another was full.
+            if let Ok(bucket) = self.limiter.limiter(key) {
+                assert_eq!(bucket.snapshot().available, 1, "the permit of {key}");
+            }
+        }
+    }
 }
 
 fn of_keyed_limiters() -> Vec<Trial> {
-    type World = KeyedRateLimiter<String>;
     let covers: Covers = &["rate_limit::KeyedAcquire"];
     let mut all = Vec::new();
     for (name, key, least) in [
@@ -212,33 +254,39 @@ fn of_keyed_limiters() -> Vec<Trial> {
             covers,
             least,
             move |lab| async move {
-                let wait = move |limiter: Arc<World>| async move {
+                let wait = move |keyed: Arc<Keyed>| async move {
                     // With three keys for two places somebody may be refused.
-                    let _ = limiter.acquire(key, 1).await;
+                    let _ = keyed.spent(key, keyed.limiter.acquire(key, 1).await);
                     yield_now().await;
-                    let _ = limiter.acquire_within(key, 1, 9 * MILLI).await;
+                    let got = keyed.limiter.acquire_within(key, 1, 9 * MILLI).await;
+                    let _ = keyed.spent(key, got);
                 };
-                let actor = |limiter: Arc<World>| async move {
+                let actor = |keyed: Arc<Keyed>| async move {
+                    let one = async {
+                        keyed
+                            .spent("a", keyed.limiter.acquire("a", 1).await)
+                            .unwrap();
+                    };
                     let other = async {
                         yield_now().await;
-                        let _ = limiter.acquire("c", 1).await;
+                        let _ = keyed.spent("c", keyed.limiter.acquire("c", 1).await);
                     };
-                    futures_util::future::join(limiter.acquire("a", 1), other)
-                        .await
-                        .0
-                        .unwrap();
+                    futures_util::future::join(one, other).await;
                 };
-                let check = async |limiter: &World, _: &Point| {
-                    assert!(limiter.keys() <= 2);
+                let check = async |keyed: &Keyed, _: &Point| {
+                    assert!(keyed.limiter.keys() <= 2);
+                    keyed.are_full_in_time().await;
+                    // Nobody waits any more, so all buckets give way to others: one that was
+                    // waited for is looked at again after a second.
                     sleep(1_000 * MILLI).await;
-                    // Nobody waits any more, so all buckets are full, and give way to others.
                     for other in ["d", "e"] {
-                        limiter.try_acquire(other, 1).unwrap();
+                        keyed.limiter.try_acquire(other, 1).unwrap();
                     }
-                    assert_eq!(limiter.keys(), 2);
-                    limiter.acquire("d", 1).await.unwrap();
+                    assert_eq!(keyed.limiter.keys(), 2);
+                    keyed.limiter.acquire("d", 1).await.unwrap();
                 };
-                lab.run_beside(async || keyed(), wait, actor, check).await
+                lab.run_beside(async || Keyed::new(), wait, actor, check)
+                    .await
             },
         ));
     }

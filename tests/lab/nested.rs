@@ -31,13 +31,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         closure
             .timeout(9 * MILLI)
             .bulkhead(&world.gates.bulkhead)
+            .policy(&world.gates.meter)
             .rate_limit(&world.gates.limiter)
             .circuit_breaker(&world.gates.breaker)
             .retry(retry(&world.gates))
             .through(&world.pipeline)
     });
     call!(all, "during another call", &["policy::Call"], 8, Gates::full(1).loose(), failing 1,
-    |b, g| b.timeout(900 * MILLI).retry(retry(g)).rate_limit(g.limiter.clone()),
+    |b, g| b.timeout(900 * MILLI).retry(retry(g)).rate_limit(g.limiter.clone()).policy(g.meter(1)),
     |world, operation| async {
         let inner = Pipeline::builder("inner")
             .circuit_breaker(world.gates.breaker.clone())
@@ -58,7 +59,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         erased.call_with(move |attempt: Attempt| operation(attempt.number())).await
     });
     call!(all, "erased, cut from outside", &["policy::Call"], 5, Gates::slow().loose(), failing 2,
-    |b, g| b.retry(retry(g)).rate_limit(g.limiter.clone()).bulkhead(g.bulkhead.clone()),
+    |b, g| b.retry(retry(g)).rate_limit(g.limiter.clone()).policy(g.meter(1)).bulkhead(g.bulkhead.clone()),
     |world, operation| async {
         let erased: Erased = world.pipeline.erase();
         let call = erased.call_with(move |attempt: Attempt| operation(attempt.number()));

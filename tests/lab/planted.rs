@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use mainstay::bulkhead::BulkheadSnapshot;
 use mainstay::prelude::*;
-use mainstay::testing::{Ending, Laboratory, Order, Point};
+use mainstay::testing::{Ending, Failure, Laboratory, Order, Point};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::proof;
-use crate::world::MILLI;
+use crate::world::{Gates, MILLI};
 
 fn one_slot() -> Bulkhead {
     Bulkhead::builder().max_concurrent(1).build().unwrap()
@@ -53,6 +53,47 @@ async fn a_forgotten_permit_is_pinpointed_by_poll_and_ending() {
         assert_eq!(found.point, Point::new(polls, ending, Order::AfterCut));
         proof::count("lab.planted_leaks_found", 1);
     }
+}
+
+/// Takes a permit whenever a call is cut.
+struct Burns<'a>(&'a RateLimiter);
+
+impl Drop for Burns<'_> {
+    fn drop(&mut self) {
+        self.0.try_acquire(1).unwrap();
+    }
+}
+
+/// Nothing is held and nobody waits, and yet a permit is gone: the next calls have fewer.
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_is_burnt_by_a_cancellation_is_missed() {
+    let burns = |gates: Arc<Gates>| async move {
+        let burns = Burns(&gates.limiter);
+        yield_now().await;
+        std::mem::forget(burns);
+    };
+    let found = missed(burns).await;
+    assert_eq!(found.point, Point::new(1, Ending::Drop, Order::AfterCut));
+    assert!(found.what.contains("permits"), "{found}");
+    // Trap 34: it pays before its turn has come, and does not get that back.
+    let pays_ahead = |gates: Arc<Gates>| async move {
+        let got = gates.limiter.try_acquire(1);
+        sleep(5 * MILLI).await;
+        gates.spent(1, got).unwrap();
+    };
+    let found = missed(pays_ahead).await;
+    assert_eq!(found.point, Point::new(1, Ending::Drop, Order::AfterCut));
+    assert!(found.what.contains("permits"), "{found}");
+    proof::count("lab.planted_leaks_found", 2);
+}
+
+async fn missed<Fut: Future<Output = ()> + Send + 'static>(
+    leaking: impl FnMut(Arc<Gates>) -> Fut,
+) -> Failure {
+    let check = async |gates: &Gates, _: &Point| gates.are_whole(async || Ok(7)).await;
+    let lab = Laboratory::new("planted");
+    let tried = lab.try_run(async || Gates::free(), leaking, check).await;
+    tried.unwrap_err()
 }
 
 /// A neighbour's step matters: a wait that passes its turn on only if it was not woken.

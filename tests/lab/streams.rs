@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use futures_util::stream::{self, Stream, StreamExt};
 use mainstay::prelude::*;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::Oops;
 use crate::trial::{Trial, trial};
-use crate::world::{Gates, MILLI};
+use crate::world::{Gates, MILLI, Meter};
 
 /// A stream that outlives the futures which ask it, and what came of it so far.
 pub(crate) struct World<S> {
@@ -86,7 +87,8 @@ macro_rules! next {
                         }
                     },
                     |world: std::sync::Arc<World<_>>| async move {
-                        let _ = world.gates.limiter.acquire(1).await;
+                        let got = world.gates.limiter.acquire(1).await;
+                        let _ = world.gates.spent(1, got);
                         tokio::task::yield_now().await;
                         world.gates.release();
                         let _slot = world.gates.bulkhead.acquire(1).await;
@@ -141,6 +143,25 @@ fn numbers(
     })
 }
 
+/// Counts the permits of those who ask: one for each item, however often its source is opened,
+/// and one for the end.
+fn metered<S: Stream<Item = Result<u32, Oops>> + Send>(
+    meter: Meter,
+    after: u32,
+    numbers: S,
+) -> impl Stream<Item = Result<u32, Oops>> + Send + use<S> {
+    let mut numbers = Box::pin(numbers);
+    let mut next = after + 1;
+    stream::poll_fn(move |cx| {
+        meter.asked_for(next);
+        let polled = numbers.poll_next_unpin(cx);
+        if let Poll::Ready(Some(Ok(_))) = &polled {
+            next += 1;
+        }
+        polled
+    })
+}
+
 const GUARDED: &[&str] = &["stream::Guarded", "stream::Guarded::next"];
 const RESUMED: &[&str] = &["stream::Resumed", "stream::Resumed::next"];
 const BACKGROUND: &[&str] = &["stream::Background", "stream::Background::next"];
@@ -176,7 +197,8 @@ fn of_guarded(all: &mut Vec<Trial>) {
         GUARDED,
         10,
         Gates::slow(),
-        |g, alive| Box::pin(numbers(&alive, 0, None)).rate_limit(&g.limiter),
+        |g, alive| Box::pin(metered(g.meter(1), 0, numbers(&alive, 0, None)))
+            .rate_limit(&g.limiter),
         |item| item.ok().into_iter().collect(),
         1..=5
     );
@@ -252,12 +274,14 @@ fn of_resumed(all: &mut Vec<Trial>) {
         8,
         Gates::slow(),
         |g, alive| {
-            let open = alive.clone();
+            let (open, meter) = (alive.clone(), g.meter(1));
             let retry = Retry::builder()
                 .backoff(Backoff::constant(MILLI).jitter(Jitter::None))
                 .no_budget();
-            let source =
-                move |after: u32| std::future::ready(Ok(Box::pin(numbers(&open, after, Some(2)))));
+            let source = move |after: u32| {
+                let stream = metered(meter.clone(), after, numbers(&open, after, Some(2)));
+                std::future::ready(Ok(Box::pin(stream)))
+            };
             let resumed = resume(0, source, |last, n| *last = *n).retry(retry.build().unwrap());
             resumed.rate_limit(&g.limiter).in_background(1)
         },

@@ -1,16 +1,16 @@
 //! What a call can hold, and whether it has given it back.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay::circuit_breaker::{CircuitState, Window};
-use mainstay::policy::{End, Permit};
+use mainstay::policy::{Admission, CallContext, End, Gate, Judge, Permit};
 use mainstay::prelude::*;
 use mainstay::retry::{Jitter, RetryBudget};
 use mainstay::{Error, Refusal};
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::Oops;
 
@@ -19,6 +19,9 @@ pub(crate) const MILLI: Duration = Duration::from_millis(1);
 pub(crate) const OPEN_FOR: Duration = Duration::from_secs(10);
 /// How many retries the budget has.
 pub(crate) const RESERVE: u64 = 10;
+/// How many permits the limiter saves up: more than come or go in a trial, so that none is lost
+/// because it is full.
+const BURST: u32 = 10_000;
 /// So many in a row open the breaker: more than the calls of a trial have together.
 const FAILURES: u32 = 8;
 
@@ -28,6 +31,12 @@ pub(crate) struct Gates {
     pub(crate) limiter: RateLimiter,
     pub(crate) breaker: CircuitBreaker,
     pub(crate) budget: RetryBudget,
+    /// What the limiter had when the world was made, and when another permit comes.
+    saved: u32,
+    refill: Duration,
+    since: Instant,
+    /// What it has given since, as it shows behind it.
+    pub(crate) meter: Meter,
     /// Operations that have begun and are not dropped.
     running: AtomicUsize,
     /// Attempts that have begun after the first.
@@ -40,6 +49,52 @@ pub(crate) struct Gates {
     probes: Mutex<Vec<Permit<CircuitBreaker>>>,
 }
 
+/// A gate that lets every call pass, and counts what the limiter right before it took.
+#[derive(Clone, Debug)]
+pub(crate) struct Meter {
+    each: u64,
+    granted: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
+}
+
+impl Meter {
+    /// Of calls that cost one permit.
+    fn new() -> Self {
+        Self {
+            each: 1,
+            granted: Arc::default(),
+            asked: Arc::default(),
+        }
+    }
+
+    fn count(&self) {
+        self.granted.fetch_add(self.each, SeqCst);
+    }
+
+    /// Of a stream whose items cost a permit each, this one was asked for.
+    pub(crate) fn asked_for(&self, number: u32) {
+        self.asked.fetch_max(number.into(), SeqCst);
+    }
+
+    fn total(&self) -> u64 {
+        self.granted.load(SeqCst) + self.asked.load(SeqCst)
+    }
+}
+
+impl Gate for Meter {
+    type Wait = ();
+    type Ticket = ();
+
+    fn admit(&self, _: &CallContext<'_>) -> Admission<()> {
+        self.count();
+        Admission::Admitted(())
+    }
+
+    fn settle(&self, (): (), _: End) {}
+}
+
+impl<T, E> Judge<T, E> for Meter {}
+
 struct InFlight<'a>(&'a AtomicUsize);
 
 impl Drop for InFlight<'_> {
@@ -51,12 +106,18 @@ impl Drop for InFlight<'_> {
 impl Gates {
     /// All free: two slots, a burst that is not used up, a breaker that is closed.
     pub(crate) fn free() -> Self {
-        Self::with(2, 1_000)
+        Self::with(2, BURST)
     }
 
-    /// As many slots and as large a burst.
-    pub(crate) fn with(slots: u32, burst: u32) -> Self {
-        let limiter = RateLimiter::builder().rate(1, 4 * MILLI).burst(burst);
+    /// As many slots, and as many permits; of a whole burst none comes back within a trial.
+    pub(crate) fn with(slots: u32, permits: u32) -> Self {
+        let refill = match permits {
+            BURST => Duration::from_secs(3_600),
+            _ => 4 * MILLI,
+        };
+        let limiter = RateLimiter::builder().rate(1, refill).burst(BURST);
+        let limiter = limiter.max_wait(1_000 * MILLI).build().unwrap();
+        limiter.try_acquire(BURST - permits).unwrap();
         let breaker = CircuitBreaker::builder()
             .window(Window::calls(100))
             .no_failure_rate()
@@ -69,9 +130,13 @@ impl Gates {
                 .max_queue(8)
                 .build()
                 .unwrap(),
-            limiter: limiter.max_wait(1_000 * MILLI).build().unwrap(),
+            limiter,
             breaker: breaker.build().unwrap(),
             budget: RetryBudget::new(0.0, u32::try_from(RESERVE).unwrap()).unwrap(),
+            saved: permits,
+            refill,
+            since: Instant::now(),
+            meter: Meter::new(),
             running: AtomicUsize::new(0),
             retried: AtomicU32::new(0),
             strict: true,
@@ -88,7 +153,7 @@ impl Gates {
 
     /// Somebody holds every slot.
     pub(crate) fn full(slots: u32) -> Self {
-        let gates = Self::with(slots, 1_000);
+        let gates = Self::with(slots, BURST);
         gates.fill();
         gates
     }
@@ -101,9 +166,22 @@ impl Gates {
 
     /// The burst is used up, so that everyone waits.
     pub(crate) fn slow() -> Self {
-        let gates = Self::with(2, 2);
-        gates.limiter.try_acquire(2).unwrap();
-        gates
+        Self::with(2, 0)
+    }
+
+    /// Stands right behind the limiter, whose calls cost so many permits.
+    pub(crate) fn meter(&self, each: u32) -> Meter {
+        let each = u64::from(each);
+        let meter = self.meter.clone();
+        Meter { each, ..meter }
+    }
+
+    /// Whoever got his permits from the limiter has spent them.
+    pub(crate) fn spent<T>(&self, permits: u32, got: Result<T, Refusal>) -> Result<T, Refusal> {
+        if got.is_ok() {
+            self.meter(permits).count();
+        }
+        got
     }
 
     /// The breaker is open.
@@ -161,6 +239,10 @@ impl Gates {
         let limiter = self.limiter.snapshot();
         let waiting = (limiter.queued, limiter.queued_permits);
         assert_eq!(waiting, (0, 0), "limiter");
+        // Who was admitted has spent his permits, and who was cancelled in the queue has not.
+        let came = self.since.elapsed().as_nanos() / self.refill.as_nanos();
+        let there = u128::from(self.saved) + came - u128::from(self.meter.total());
+        assert_eq!(u128::from(limiter.available), there, "permits");
         let retried = u64::from(self.retried.load(SeqCst));
         let accounted = self.budget.balance() + retried;
         assert!(accounted <= RESERVE, "budget: {accounted}");
@@ -177,7 +259,7 @@ impl Gates {
         if self.breaker.state() == CircuitState::Open {
             sleep(OPEN_FOR).await;
         }
-        if self.limiter.snapshot().available == 0 {
+        if self.limiter.snapshot().available < 4 {
             // Some pipelines have no time for its queue.
             sleep(100 * MILLI).await;
         }
