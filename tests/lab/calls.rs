@@ -126,6 +126,16 @@ fn of_breakers(all: &mut Vec<Trial>) {
     call!(all, "breaker: closed, a failure", 4, Gates::free(), failing 1,
         |b, g| b.circuit_breaker(g.breaker.clone()));
     call!(all, "breaker: open", 1, Gates::open(), failing 0, |b, g| b.circuit_breaker(g.breaker.clone()));
+    call!(all, "breaker: forced open", 1, Gates::forced_open(), failing 0,
+        |b, g| b.circuit_breaker(g.breaker.clone()));
+    call!(all, "breaker: forced open during a call", 4, Gates::free().to_be_opened(), failing 0,
+        |b, g| b.circuit_breaker(g.breaker.clone()));
+    call!(all, "breaker: forced open during a probe", 4, Gates::half_open(0).await.to_be_opened(), failing 1,
+        |b, g| b.circuit_breaker(g.breaker.clone()));
+    call!(all, "breaker: disabled", 4, Gates::set(CircuitBreaker::disable), failing 1,
+        |b, g| b.circuit_breaker(g.breaker.clone()));
+    call!(all, "breaker: metrics only", 4, Gates::set(CircuitBreaker::metrics_only), failing 1,
+        |b, g| b.circuit_breaker(g.breaker.clone()));
     call!(all, "breaker: probe", 4, Gates::half_open(0).await, failing 0,
         |b, g| b.circuit_breaker(g.breaker.clone()));
     call!(all, "breaker: second probe", 4, Gates::half_open(1).await, failing 0,

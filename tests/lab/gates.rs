@@ -74,6 +74,24 @@ pub(crate) fn trials() -> Vec<Trial> {
         },
     ));
     all.push(wait(
+        "acquire: breaker forced open",
+        breaker,
+        1,
+        async || Gates::forced_open(),
+        |gates| async move {
+            hold(Acquire::new(gates.breaker.clone()).await).await;
+        },
+    ));
+    all.push(wait(
+        "acquire: breaker forced open meanwhile",
+        breaker,
+        3,
+        async || Gates::half_open(0).await.to_be_opened(),
+        |gates| async move {
+            hold(Acquire::new(gates.breaker.clone()).await).await;
+        },
+    ));
+    all.push(wait(
         "acquire: breaker half open",
         breaker,
         3,

@@ -58,6 +58,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         let erased: Erased = world.pipeline.erase();
         erased.call_with(move |attempt: Attempt| operation(attempt.number())).await
     });
+    call!(all, "erased, forced open", &["policy::Call"], 1, Gates::forced_open().loose(), failing 1,
+    |b, g| b.timeout(900 * MILLI).retry(retry(g)).circuit_breaker(g.breaker.clone()).bulkhead(g.bulkhead.clone()),
+    |world, operation| async {
+        let erased: Erased = world.pipeline.erase();
+        erased.call_with(move |attempt: Attempt| operation(attempt.number())).await
+    });
     call!(all, "erased, cut from outside", &["policy::Call"], 5, Gates::slow().loose(), failing 2,
     |b, g| b.retry(retry(g)).rate_limit(g.limiter.clone()).policy(g.meter(1)).bulkhead(g.bulkhead.clone()),
     |world, operation| async {

@@ -27,6 +27,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     call!(all, "six: half open", 8, Gates::half_open(0).await.loose(), failing 1, |b, g| b
         .timeout(900 * MILLI).retry(retry(g)).circuit_breaker(g.breaker.clone())
         .rate_limit(g.limiter.clone()).policy(g.meter(1)).bulkhead(g.bulkhead.clone()).timeout(9 * MILLI));
+    call!(all, "six: forced open", 1, Gates::forced_open().loose(), failing 1, |b, g| b
+        .timeout(900 * MILLI).retry(retry(g)).circuit_breaker(g.breaker.clone())
+        .rate_limit(g.limiter.clone()).policy(g.meter(1)).bulkhead(g.bulkhead.clone()).timeout(9 * MILLI));
+    call!(all, "six: forced open meanwhile", 6, Gates::full(1).to_be_opened().loose(), failing 1, |b, g| b
+        .timeout(900 * MILLI).retry(retry(g)).circuit_breaker(g.breaker.clone())
+        .rate_limit(g.limiter.clone()).policy(g.meter(1)).bulkhead(g.bulkhead.clone()).timeout(9 * MILLI));
     call!(all, "six: attempts cut short", 6, Gates::free().loose(), failing 0, |b, g| b
         .timeout(900 * MILLI).retry(retry(g)).circuit_breaker(g.breaker.clone())
         .rate_limit(g.limiter.clone()).policy(g.meter(1)).bulkhead(g.bulkhead.clone()).timeout(MILLI));
@@ -41,6 +47,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     call!(all, "a slot before a rate", 5, Gates::slow().loose(), failing 0, |b, g| b
         .bulkhead(g.bulkhead.clone()).rate_limit(g.limiter.clone()).policy(g.meter(1)));
     call!(all, "a breaker within a bulkhead", 4, Gates::half_open(1).await.loose(), failing 0, |b, g| b
+        .bulkhead(g.bulkhead.clone()).circuit_breaker(g.breaker.clone()));
+    call!(all, "a forced-open breaker within a bulkhead", 1, Gates::forced_open().loose(), failing 0, |b, g| b
         .bulkhead(g.bulkhead.clone()).circuit_breaker(g.breaker.clone()));
     call!(all, "a breaker around a slot", 4, Gates::half_open(1).await.loose(), failing 1, |b, g| b
         .circuit_breaker(g.breaker.clone()).bulkhead(g.bulkhead.clone()).timeout(9 * MILLI));

@@ -90,13 +90,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         (Kind::Boxed, "boxed", boxed),
         (Kind::Once, "once", plain),
     ] {
-        for (state, make) in [
-            ("free", (|| Gates::free().loose()) as fn() -> Gates),
-            ("full", || Gates::full(1).loose()),
+        for (state, least, make) in [
+            ("free", 4, (|| Gates::free().loose()) as fn() -> Gates),
+            ("full", 4, || Gates::full(1).loose()),
+            ("forced open", 1, || Gates::forced_open().loose()),
         ] {
             for (how, request) in [("well", 0), ("failing", 1)] {
                 let name = format!("tower: {named}, {state}, {how}");
-                all.push(trial(name, covers, 4, move |lab| async move {
+                all.push(trial(name, covers, least, move |lab| async move {
                     let call = move |world: Arc<World>| async move {
                         let mut service = world.ours.clone();
                         let _ = service.ready().await.unwrap().call(request).await;

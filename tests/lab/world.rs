@@ -43,6 +43,8 @@ pub(crate) struct Gates {
     retried: AtomicU32,
     /// Whether each retry comes to the operation: no gate further in refuses it.
     strict: bool,
+    /// Whether the neighbour opens the breaker.
+    is_opened_by_hand: bool,
     /// Slots that somebody holds: the neighbour lets them go.
     slots: Mutex<Vec<Permit<Bulkhead>>>,
     /// Places of probes that somebody holds.
@@ -140,6 +142,7 @@ impl Gates {
             running: AtomicUsize::new(0),
             retried: AtomicU32::new(0),
             strict: true,
+            is_opened_by_hand: false,
             slots: Mutex::default(),
             probes: Mutex::default(),
         }
@@ -194,6 +197,24 @@ impl Gates {
         gates
     }
 
+    /// An operator has opened the breaker.
+    pub(crate) fn forced_open() -> Self {
+        Self::set(CircuitBreaker::force_open)
+    }
+
+    /// An operator has set the breaker so.
+    pub(crate) fn set(to: fn(&CircuitBreaker)) -> Self {
+        let gates = Self::free();
+        to(&gates.breaker);
+        gates
+    }
+
+    /// An operator opens the breaker, while calls and probes are under way.
+    pub(crate) fn to_be_opened(mut self) -> Self {
+        self.is_opened_by_hand = true;
+        self
+    }
+
     /// The next calls are the probes of a half-open breaker; so many are under way.
     pub(crate) async fn half_open(probes: usize) -> Self {
         let gates = Self::open();
@@ -223,6 +244,9 @@ impl Gates {
 
     /// Somebody lets go of what he holds, one thing.
     pub(crate) fn release(&self) {
+        if self.is_opened_by_hand {
+            self.breaker.force_open();
+        }
         drop(self.slots.lock().unwrap().pop());
         let probe = self.probes.lock().unwrap().pop();
         if let Some(probe) = probe {
@@ -256,8 +280,17 @@ impl Gates {
             self.release();
         }
         self.hold_nothing();
-        if self.breaker.state() == CircuitState::Open {
-            sleep(OPEN_FOR).await;
+        match self.breaker.state() {
+            CircuitState::Open => sleep(OPEN_FOR).await,
+            CircuitState::Closed | CircuitState::HalfOpen => {}
+            // Whatever was cancelled meanwhile, only the operator ends it.
+            by_hand => {
+                sleep(2 * OPEN_FOR).await;
+                let passes = self.breaker.try_acquire().is_ok();
+                assert_eq!(passes, by_hand != CircuitState::ForcedOpen, "{by_hand:?}");
+                assert_eq!(self.breaker.state(), by_hand);
+                self.breaker.reset();
+            }
         }
         if self.limiter.snapshot().available < 4 {
             // Some pipelines have no time for its queue.
