@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use mainstay::pool::{Check, Manage, Pool, PoolBuilder, Pooled};
+use mainstay::shutdown::Component;
 use mainstay::testing::Point;
 use mainstay::{Error, Refusal};
 use tokio::task::yield_now;
@@ -539,6 +540,21 @@ fn of_others(all: &mut Vec<Trial>) {
                 ward.release();
             };
             futures_util::future::join(ward.pool.drained(), until_back).await;
+        },
+    );
+    in_state(
+        all,
+        "drained, as a component",
+        &["pool::Pool::drained"],
+        async || ward((3, 1, 2), |b| b, |_| ()).await,
+        |ward| async move {
+            Component::stop(&ward.pool);
+            let until_back = async {
+                yield_now().await;
+                ward.release();
+                ward.release();
+            };
+            futures_util::future::join(Component::drained(&ward.pool), until_back).await;
         },
     );
     in_state(

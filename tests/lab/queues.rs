@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use mainstay::prelude::*;
 use mainstay::queue::{Job, Outcomes, Priority, QueueBuilder, Ticket};
+use mainstay::shutdown::Component;
 use mainstay::testing::Point;
 use mainstay::{Pipeline, Refusal};
 use tokio::task::yield_now;
@@ -421,6 +422,16 @@ fn of_ends(all: &mut Vec<Trial>) {
         &["queue::Drained"],
         async || Desk::with(&[Do::Well, Do::Panic, Do::Fail], |b| b).await,
         |desk| async move { desk.queue.drained().await },
+    );
+    in_state(
+        all,
+        "drained, as a component: items in it",
+        &["queue::Queue::drained"],
+        async || Desk::with(&[Do::Well, Do::Panic, Do::Fail], |b| b).await,
+        |desk| async move {
+            Component::stop(&desk.queue);
+            Component::drained(&desk.queue).await;
+        },
     );
     in_state(
         all,

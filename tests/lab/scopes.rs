@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use mainstay::scope::{OnError, Scope, ScopeBuilder, ScopeHandle, Task, Tracker};
+use mainstay::shutdown::Component;
 use mainstay::testing::Point;
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -219,6 +220,29 @@ pub(crate) fn trials() -> Vec<Trial> {
         );
         in_state(
             &mut all,
+            &named("drained, as a component"),
+            &["shutdown::Scope::drained"],
+            make,
+            |house| async move {
+                Component::drained(&house.scope).await;
+            },
+        );
+        in_state(
+            &mut all,
+            &named("drained, as any component"),
+            &[
+                "shutdown::Component::drained",
+                "shutdown::Box::drained",
+                "shutdown::ScopeHandle::drained",
+            ],
+            make,
+            |house| async move {
+                let any: Box<dyn Component> = Box::new(house.scope.handle());
+                Component::drained(&any).await;
+            },
+        );
+        in_state(
+            &mut all,
             &named("a task"),
             &["scope::Task"],
             make,
@@ -309,6 +333,25 @@ fn of_trackers(all: &mut Vec<Trial>) {
                 };
                 futures_util::future::join(others, tracker.drained()).await;
                 tracker.drained().await;
+            };
+            lab.run_beside(async || World::default(), drained, actor, check)
+                .await
+        },
+    ));
+    all.push(trial(
+        "tracker: drained, as a component",
+        &["shutdown::Tracker::drained", "shutdown::Arc::drained"],
+        1,
+        move |lab| async move {
+            let drained = |tracker: Arc<World>| async move {
+                let others = async {
+                    let entered = tracker.enter();
+                    sleep(MILLI).await;
+                    drop(entered);
+                };
+                let tracker: &World = &tracker;
+                futures_util::future::join(others, Component::drained(&**tracker)).await;
+                Component::drained(tracker).await;
             };
             lab.run_beside(async || World::default(), drained, actor, check)
                 .await

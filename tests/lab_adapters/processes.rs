@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::StreamExt as _;
 use mainstay::Refusal;
 use mainstay::process::{Command, Process, ProcessErrorKind, ProcessHandle, ProcessPool, State};
+use mainstay::shutdown::Component;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -419,6 +420,26 @@ fn of_places(all: &mut Vec<Trial>) {
 
 /// `close`, with children that end, and some that do not want to.
 fn of_ends(all: &mut Vec<Trial>) {
+    let drained = |lab: Lab, command: fn() -> Command, act: Neighbour| {
+        lab.beside(
+            async move || Ranch::new(2, command).await,
+            |ranch| async move {
+                Component::stop(&ranch.pool);
+                Component::drained(&ranch.pool).await;
+                assert!(ranch.pool.is_empty());
+            },
+            act,
+            async |ranch: &Ranch, _| ranch.is_whole().await,
+        )
+    };
+    for (what, act) in NEIGHBOURS {
+        all.push(trial(
+            format!("pool.drained: 2 sleeping children, {what}"),
+            &["process::ProcessPool::drained"],
+            (Clock::Real, 1),
+            move |lab| drained(lab, sleeper, act),
+        ));
+    }
     let close = |lab: Lab,
                  taken,
                  command: fn() -> Command,

@@ -15,6 +15,7 @@ use mainstay::session::{
     SessionClient, SessionErrorKind as Kind, SessionId, SessionList, SessionPool, SessionProvider,
     SessionStatus, WriteMode,
 };
+use mainstay::shutdown::Component;
 use tokio::sync::Mutex;
 use tokio::task::yield_now;
 
@@ -510,6 +511,19 @@ fn of_ends(all: &mut Vec<Trial>) {
             },
         ));
         all.push(trial(
+            format!("drained, as a component: deletions are answered {state}"),
+            &["session::SessionClient::drained"],
+            (Clock::Paused, 1),
+            move |lab| {
+                lab.beside(
+                    async move || Agency::new(does, "delete").await,
+                    |agency: Arc<Agency>| async move { Component::drained(&agency.client).await },
+                    lets_go,
+                    check,
+                )
+            },
+        ));
+        all.push(trial(
             format!("close_within: deletions are answered {state}"),
             &["session::SessionClient::close_within"],
             (Clock::Paused, 1),
@@ -633,7 +647,7 @@ const POOL: &[&str] = &[
 type Staying = fn(Arc<Lodge>) -> Calling;
 
 fn of_pools(all: &mut Vec<Trial>) {
-    let stays: [(&'static [&'static str], Staying); 4] = [
+    let stays: [(&'static [&'static str], Staying); 5] = [
         (POOL, |lodge| {
             Box::pin(async move { drop(lodge.pool.get().await) })
         }),
@@ -646,6 +660,12 @@ fn of_pools(all: &mut Vec<Trial>) {
         (&["session::SessionPool::close_within"], |lodge| {
             Box::pin(async move {
                 lodge.pool.close_within(10 * MS).await;
+            })
+        }),
+        (&["session::SessionPool::drained"], |lodge| {
+            Box::pin(async move {
+                Component::stop(&lodge.pool);
+                Component::drained(&lodge.pool).await;
             })
         }),
     ];

@@ -89,7 +89,9 @@ impl Lab {
                 .settle_within(LONG)
                 .watch_descriptors()
                 .watch_children(),
-            Clock::Paused => laboratory.patience(LONG),
+            // The other end goes on with what it was asked for, and what could not be deleted is
+            // tried again after a while.
+            Clock::Paused => laboratory.patience(LONG).settle_within(200 * MS),
         };
         Self {
             laboratory,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use futures_util::StreamExt as _;
 use mainstay::retry::Backoff;
+use mainstay::shutdown::Component;
 use mainstay::websocket::{Client, LinkState, Notifications};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -176,7 +177,7 @@ const NEIGHBOURS: [(&str, Neighbour); 3] = [
 type Call = fn(Arc<Line>) -> Calling;
 
 /// What is on trial. Each ends in a few milliseconds, whoever answers.
-const CALLS: [(&str, &[&str; 1], Call); 7] = [
+const CALLS: [(&str, &[&str; 1], Call); 8] = [
     ("call", &["websocket::Request"], |line| {
         let call = line.client.call::<Value>("echo", [1]).timeout(8 * MS);
         Box::pin(async move { drop(call.await) })
@@ -207,6 +208,13 @@ const CALLS: [(&str, &[&str; 1], Call); 7] = [
         line.is_closed.store(true, SeqCst);
         Box::pin(async move {
             line.client.close().await;
+        })
+    }),
+    ("drained", &["websocket::Client::drained"], |line| {
+        line.is_closed.store(true, SeqCst);
+        Box::pin(async move {
+            Component::stop(&line.client);
+            Component::drained(&line.client).await;
         })
     }),
 ];

@@ -5,7 +5,10 @@ use std::fs;
 use std::path::Path;
 
 /// Whose functions are public where they are implemented.
-const PUBLIC_TRAITS: [&str; 2] = ["Manage", "SessionProvider"];
+const PUBLIC_TRAITS: [&str; 3] = ["Component", "Manage", "SessionProvider"];
+
+/// How a function says that its future is boxed.
+const BOXED: [&str; 2] = ["-> Pin<Box<dyn Future", "-> std::pin::Pin<Box<dyn Future"];
 
 /// Every public future in the modules that are asked for, and its file, by its name:
 /// `pool::Get`, `scope::Scope::join`.
@@ -38,7 +41,8 @@ pub(crate) fn public_futures(wants: impl Fn(&str) -> bool) -> BTreeMap<String, S
 }
 
 /// The public futures of one file: types that are one (or a stream, which is polled by its
-/// `next`), and functions that make one without a name, those of a public trait included.
+/// `next`), and functions that make one without a name or a boxed one, those of a public trait
+/// included.
 fn futures_in(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut within = String::new();
@@ -47,7 +51,7 @@ fn futures_in(text: &str) -> Vec<String> {
     while let Some(line) = lines.next() {
         let begin = line.trim_start();
         let is_head = line.starts_with("impl")
-            || ["pub fn ", "pub async fn ", "async fn "]
+            || ["pub fn ", "fn ", "pub async fn ", "async fn "]
                 .iter()
                 .any(|word| begin.starts_with(word));
         let mut head = line.trim().to_owned();
@@ -56,10 +60,19 @@ fn futures_in(text: &str) -> Vec<String> {
             head.push(' ');
             head.push_str(more.trim());
         }
-        if line.starts_with("pub ") {
+        if ["pub ", "fn ", "async fn "]
+            .iter()
+            .any(|word| line.starts_with(word))
+        {
             // Not of any type.
             within.clear();
             is_of_trait = false;
+        }
+        if let Some(name) = line.strip_prefix("pub trait ") {
+            // Whoever implements it makes the futures without a name.
+            let end = name.find([':', '<', ' ', '{']).unwrap_or(name.len());
+            name[..end].clone_into(&mut within);
+            is_of_trait = true;
         }
         if line.starts_with("impl") {
             let (of, what) = implemented(&head);
@@ -78,6 +91,11 @@ fn futures_in(text: &str) -> Vec<String> {
             found.push(full(&within, name));
         } else if head.contains("-> impl Future") || head.contains("-> impl Stream") {
             if let Some(name) = future_of(&head, "pub fn ") {
+                found.push(full(&within, name));
+            }
+        } else if BOXED.iter().any(|begin| head.contains(begin)) {
+            let of_trait = future_of(&head, "fn ").filter(|_| is_of_trait);
+            if let Some(name) = future_of(&head, "pub fn ").or(of_trait) {
                 found.push(full(&within, name));
             }
         }
@@ -156,7 +174,19 @@ impl<P> SessionProvider for Real<P> {
     async fn create(&self) {
 pub struct Ticks;
 impl futures_core::Stream for Ticks where Self: Sized {
-pub async fn alone() {";
+pub async fn alone() {
+pub fn boxed(
+    number: u32,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+pub trait Component: Send {
+    fn stop(&self);
+    fn drained(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+fn private_one() -> Pin<Box<dyn Future<Output = ()>>> {
+impl<C: Component + ?Sized> Component for Arc<C> {
+    fn drained(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+impl Inner {
+    fn within(&self) -> Pin<Box<dyn Future<Output = ()>>> {";
     let expected = [
         "Snapshot::of_one_with_fields",
         "Get",
@@ -165,6 +195,9 @@ pub async fn alone() {";
         "Real::create",
         "Ticks",
         "alone",
+        "boxed",
+        "Component::drained",
+        "Arc::drained",
     ];
     assert_eq!(futures_in(text), expected);
 }
