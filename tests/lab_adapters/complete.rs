@@ -35,5 +35,10 @@ fn every_public_future_of_an_adapter_is_on_trial() {
             .iter()
             .all(|(name, _)| futures.contains_key(*name))
     );
+    let only_briefly = futures.keys().filter(|name| {
+        let mut of_it = trials.iter().filter(|one| one.covers.contains(&&***name));
+        of_it.all(|one| one.is_brief)
+    });
+    proof::count("lab.briefly", only_briefly.count() as u64);
     proof::count("lab.futures", (futures.len() - EXCEPTIONS.len()) as u64);
 }

@@ -248,19 +248,20 @@ pub(crate) fn trials() -> Vec<Trial> {
     for (n, (covers, call)) in calls.into_iter().chain(there).enumerate() {
         // Each call beside one neighbour; a world there takes long to make.
         let (what, act) = THERE[n % 2];
-        all.push(trial(
+        let one = trial(
             format!("{}: {what}", covers[0]),
             covers,
             (Clock::Real, 1),
             move |lab| {
-                lab.briefly().beside(
+                lab.beside(
                     House::<AgentBay>::new,
                     call,
                     act,
                     async |house: &House<AgentBay>, _| house.is_whole().await,
                 )
             },
-        ));
+        );
+        all.push(one.briefly());
     }
     all
 }

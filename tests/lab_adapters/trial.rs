@@ -26,6 +26,8 @@ pub(crate) struct Trial {
     /// How many polls it takes at least: fewer, and it does not come where it should.
     least: usize,
     clock: Clock,
+    /// One order and two endings.
+    pub(crate) is_brief: bool,
     run: Box<dyn FnOnce(Lab) -> Running>,
 }
 
@@ -50,7 +52,16 @@ pub(crate) fn trial<Fut: Future<Output = Tally> + 'static>(
         covers,
         least,
         clock,
+        is_brief: false,
         run: Box::new(|lab| Box::pin(run(lab))),
+    }
+}
+
+impl Trial {
+    /// One order and two endings, where a world takes long to make; all of them in the deep form.
+    pub(crate) fn briefly(mut self) -> Self {
+        self.is_brief = shuffles() == 0;
+        self
     }
 }
 
@@ -79,9 +90,9 @@ impl Lab {
     /// So many polls then say all there is to say.
     const MOST_NUDGED: usize = 5;
 
-    fn new(name: &str, clock: Clock) -> Self {
-        let laboratory = Laboratory::new(name);
-        let laboratory = match clock {
+    fn new(trial: &Trial) -> Self {
+        let laboratory = Laboratory::new(&*trial.name);
+        let laboratory = match trial.clock {
             // Nothing here waits so long by itself: it is for what was lost. Children and peers
             // take real time to end.
             Clock::Real => laboratory
@@ -93,20 +104,16 @@ impl Lab {
             // tried again after a while.
             Clock::Paused => laboratory.patience(LONG).settle_within(200 * MS),
         };
+        let laboratory = if trial.is_brief {
+            laboratory.endings([Ending::Drop, Ending::Abort])
+        } else {
+            laboratory
+        };
         Self {
             laboratory,
-            clock,
-            is_brief: false,
+            clock: trial.clock,
+            is_brief: trial.is_brief,
         }
-    }
-
-    /// One order and two endings, where a world takes long to make; all of them in the deep form.
-    pub(crate) fn briefly(mut self) -> Self {
-        self.is_brief = shuffles() == 0;
-        if self.is_brief {
-            self.laboratory = self.laboratory.endings([Ending::Drop, Ending::Abort]);
-        }
-        self
     }
 
     /// Tries every point of a future that has no neighbour.
@@ -235,7 +242,7 @@ fn run_all(trials: Vec<Trial>) {
         // What the crate does by chance is the same each time.
         fastrand::seed(7);
         let since = std::time::Instant::now();
-        let lab = Lab::new(&trial.name, trial.clock);
+        let lab = Lab::new(&trial);
         let tally = runtime.block_on((trial.run)(lab));
         println!(
             "{}: {} points, {} polls, {:.1?}",
