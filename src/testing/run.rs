@@ -138,7 +138,7 @@ impl<'a, World, Start, Check> Run<'a, World, Start, Check> {
         }
         assert!(
             self.report.points > 0,
-            "{}: there is nothing to try: no endings or no orders",
+            "{}: there is nothing to try: no endings, orders or polls",
             self.laboratory.name
         );
         Ok(self.report)

@@ -435,10 +435,12 @@ async fn refused(lab: Laboratory, with_actor: bool) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn trials_that_try_nothing_are_refused() {
-    let nothing = "planted: there is nothing to try: no endings or no orders";
+    let nothing = "planted: there is nothing to try: no endings, orders or polls";
     assert_eq!(refused(lab().endings([]), false).await, nothing);
     assert_eq!(refused(lab().endings([]), true).await, nothing);
     assert_eq!(refused(lab().orders([]), true).await, nothing);
+    let unpolled = lab().endings([Ending::DropWoken]).up_to(0);
+    assert_eq!(refused(unpolled, false).await, nothing);
 }
 
 #[tokio::test(start_paused = true)]

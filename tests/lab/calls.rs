@@ -128,9 +128,9 @@ fn of_breakers(all: &mut Vec<Trial>) {
     call!(all, "breaker: open", 1, Gates::open(), failing 0, |b, g| b.circuit_breaker(g.breaker.clone()));
     call!(all, "breaker: forced open", 1, Gates::forced_open(), failing 0,
         |b, g| b.circuit_breaker(g.breaker.clone()));
-    call!(all, "breaker: forced open during a call", 4, Gates::free().to_be_opened(), failing 0,
+    call!(all, "breaker: forced open during a call", 4, Gates::free().opened_later(), failing 0,
         |b, g| b.circuit_breaker(g.breaker.clone()));
-    call!(all, "breaker: forced open during a probe", 4, Gates::half_open(0).await.to_be_opened(), failing 1,
+    call!(all, "breaker: forced open during a probe", 4, Gates::half_open(0).await.opened_later(), failing 1,
         |b, g| b.circuit_breaker(g.breaker.clone()));
     call!(all, "breaker: disabled", 4, Gates::set(CircuitBreaker::disable), failing 1,
         |b, g| b.circuit_breaker(g.breaker.clone()));

@@ -86,7 +86,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         "acquire: breaker forced open meanwhile",
         breaker,
         3,
-        async || Gates::half_open(0).await.to_be_opened(),
+        async || Gates::half_open(0).await.opened_later(),
         |gates| async move {
             hold(Acquire::new(gates.breaker.clone()).await).await;
         },

@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     call!(all, "six: forced open", 1, Gates::forced_open().loose(), failing 1, |b, g| b
         .timeout(900 * MILLI).retry(retry(g)).circuit_breaker(g.breaker.clone())
         .rate_limit(g.limiter.clone()).policy(g.meter(1)).bulkhead(g.bulkhead.clone()).timeout(9 * MILLI));
-    call!(all, "six: forced open meanwhile", 6, Gates::full(1).to_be_opened().loose(), failing 1, |b, g| b
+    call!(all, "six: forced open meanwhile", 6, Gates::full(1).opened_later().loose(), failing 1, |b, g| b
         .timeout(900 * MILLI).retry(retry(g)).circuit_breaker(g.breaker.clone())
         .rate_limit(g.limiter.clone()).policy(g.meter(1)).bulkhead(g.bulkhead.clone()).timeout(9 * MILLI));
     call!(all, "six: attempts cut short", 6, Gates::free().loose(), failing 0, |b, g| b

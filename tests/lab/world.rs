@@ -210,7 +210,7 @@ impl Gates {
     }
 
     /// An operator opens the breaker, while calls and probes are under way.
-    pub(crate) fn to_be_opened(mut self) -> Self {
+    pub(crate) fn opened_later(mut self) -> Self {
         self.is_opened_by_hand = true;
         self
     }
