@@ -157,9 +157,7 @@ mod tests {
     #[test]
     fn a_crowd_that_has_gone_leaves_no_memory() {
         let mut list = WaitList::new();
-        let keys: Vec<_> = (0..1_000)
-            .map(|n| list.push_back(n))
-            .collect();
+        let keys: Vec<_> = (0..1_000).map(|n| list.push_back(n)).collect();
         for key in keys {
             list.remove(key);
         }

@@ -14,7 +14,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "lab",
-        proves: "every public future, cut at every poll in every way, in every state of its policy",
+        proves: "every public future, cut at every poll, in the states of its policy: by a drop, a wake-up and a drop, a time limit, an abort; those of a remote service by a drop and an abort",
     },
     Suite {
         name: "faults",
@@ -126,6 +126,13 @@ pub const ROWS: &[Row] = &[
         "public futures in the laboratory",
         "lab",
         "lab.futures",
+        Told,
+        Told,
+    ),
+    row(
+        "of them tried in two ways only",
+        "lab",
+        "lab.briefly",
         Told,
         Told,
     ),
