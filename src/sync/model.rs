@@ -38,7 +38,7 @@
 //! Two threads run exhaustively, three with a bound of three switches (or more) that no thread asked
 //! for. Six models of two threads have a bound as well, as their orders are too many: four of the
 //! rate limiter whose settings change (its door is ten words), one of the background gather, one of
-//! the queue. `MAINSTAY_LOOM=deep` gives each bounded model a bound four higher, and those of
+//! the queue. `MAINSTAY_LOOM=deep` gives each bounded model a bound three higher, and those of
 //! [`exhaustive_or`] all of their orders.
 //!
 //! What loom does not show: an exchange always reads the latest value of all, so the orderings
@@ -62,10 +62,10 @@ pub(crate) fn exhaustive(run: impl Fn() + Send + Sync + 'static) {
     check(None, run);
 }
 
-/// Runs a closure in every order with at most so many switches that no thread asked for; four
+/// Runs a closure in every order with at most so many switches that no thread asked for; three
 /// more in the deep run.
 pub(crate) fn bounded(switches: usize, run: impl Fn() + Send + Sync + 'static) {
-    check(Some(switches + if deep() { 4 } else { 0 }), run);
+    check(Some(switches + if deep() { 3 } else { 0 }), run);
 }
 
 /// Runs a closure in every order in the deep run, and else with at most so many switches: for a
