@@ -391,6 +391,30 @@ mod tests {
         assert!(due.into_iter().eq(0..1000));
     }
 
+    #[test]
+    fn of_many_who_wait_together_the_time_of_their_list_is_told() {
+        let mut wheel = Wheel::new();
+        for n in 0..16 {
+            wheel.insert(at(0), at((70 << TICK_BITS) + n), n);
+        }
+        assert_eq!(wheel.next(), Some(at(70 << TICK_BITS)), "the earliest");
+        wheel.insert(at(0), at(71 << TICK_BITS), 16);
+        assert_eq!(wheel.next(), Some(at(64 << TICK_BITS)), "before them all");
+        assert!(due_by(&mut wheel, at(64 << TICK_BITS), 99).is_empty());
+        assert!(wheel.next() >= Some(at(70 << TICK_BITS)));
+    }
+
+    #[test]
+    fn nobody_looks_at_those_who_have_long_to_wait() {
+        let mut wheel = Wheel::new();
+        for n in 0..100 {
+            wheel.insert(at(0), at((1_000 + n) << TICK_BITS), n);
+        }
+        let mut due = Vec::new();
+        assert!(wheel.advance(at(10 << TICK_BITS), 1, &mut due), "one step");
+        assert!(due.is_empty());
+    }
+
     /// Whoever tells the time may be behind the one who told it before.
     #[test]
     fn who_enters_late_is_due_though_the_time_is_told_from_before() {
